@@ -1,0 +1,17 @@
+//! Everything keywright can decide without a database.
+//!
+//! Input arrives as bytes: a database may be in any encoding, and a token may be anything at all.
+#![forbid(unsafe_code)]
+
+pub mod allow_list;
+pub mod alphabet;
+pub mod digest;
+pub mod name;
+pub mod printable;
+pub mod scope;
+pub mod secret;
+pub mod text;
+pub mod token;
+
+/// Most entries a key's scopes or its allow-list may have.
+pub const MAX_ENTRIES: usize = 128;

@@ -1,0 +1,175 @@
+//! The rules for names, each the twin of a CHECK constraint: here they say what is wrong and what would be right.
+
+use crate::printable::{looks_like_a_token, quoted};
+
+/// A named rule. The names are those of the table constraints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    Username,
+    ApiKeyName,
+    GatewayKeyName,
+}
+
+/// Why a name is refused, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    pub message: String,
+    pub detail: String,
+    pub hint: String,
+}
+
+impl Rule {
+    pub const ALL: [Rule; 3] = [Rule::Username, Rule::ApiKeyName, Rule::GatewayKeyName];
+
+    pub fn of_constraint(constraint: &str) -> Option<Rule> {
+        Rule::ALL.into_iter().find(|rule| rule.constraint() == constraint)
+    }
+
+    pub fn constraint(self) -> &'static str {
+        match self {
+            Rule::Username => "users_username_check",
+            Rule::ApiKeyName => "api_keys_name_check",
+            Rule::GatewayKeyName => "gateway_keys_name_check",
+        }
+    }
+
+    pub fn table(self) -> &'static str {
+        match self {
+            Rule::Username => "users",
+            Rule::ApiKeyName => "api_keys",
+            Rule::GatewayKeyName => "gateway_keys",
+        }
+    }
+
+    fn what(self) -> &'static str {
+        match self {
+            Rule::Username => "username",
+            Rule::ApiKeyName => "API key name",
+            Rule::GatewayKeyName => "gateway key name",
+        }
+    }
+
+    fn most(self) -> usize {
+        match self {
+            Rule::Username => 32,
+            _ => 64,
+        }
+    }
+
+    fn upper_case(self) -> bool {
+        self == Rule::Username
+    }
+
+    fn letter(self, byte: u8) -> bool {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || (self.upper_case() && byte.is_ascii_uppercase())
+    }
+
+    /// The name, if it follows the rule.
+    pub fn check(self, name: &[u8]) -> Result<&str, Broken> {
+        let fault = self.fault(name);
+        match (fault, str::from_utf8(name)) {
+            (None, Ok(name)) => Ok(name),
+            (fault, _) => Err(Broken {
+                message: format!("{} {} is not allowed", self.what(), quoted(name)),
+                detail: fault.unwrap_or_else(|| "It is not text.".into()),
+                hint: self.hint(name),
+            }),
+        }
+    }
+
+    fn fault(self, name: &[u8]) -> Option<String> {
+        if name.is_empty() {
+            Some("It is empty.".into())
+        } else if name.len() > self.most() {
+            Some(format!("It is {} bytes long, at most {} are allowed.", name.len(), self.most()))
+        } else if name.iter().any(|&byte| !self.letter(byte) && byte != b'-') {
+            let upper = !self.upper_case() && name.iter().any(u8::is_ascii_uppercase);
+            Some(
+                if upper {
+                    "It has upper case letters."
+                } else {
+                    "It has other characters than letters, digits and dashes."
+                }
+                .into(),
+            )
+        } else if name.starts_with(b"-") || name.ends_with(b"-") {
+            Some("It starts or ends with a dash.".into())
+        } else if name.windows(2).any(|pair| pair == b"--") {
+            Some("It has two dashes in a row.".into())
+        } else {
+            None
+        }
+    }
+
+    fn hint(self, name: &[u8]) -> String {
+        let letters = if self.upper_case() { "letters" } else { "lower case letters" };
+        let rule =
+            format!("Use 1 to {} {letters} and digits, in groups joined by single dashes", self.most());
+        match self.suggestion(name) {
+            Some(suggestion) => format!("{rule}, such as \"{suggestion}\"."),
+            None => format!("{rule}."),
+        }
+    }
+
+    /// The accepted spelling nearest to `name`, if it is not a token in disguise.
+    fn suggestion(self, name: &[u8]) -> Option<String> {
+        if looks_like_a_token(name) {
+            return None;
+        }
+        let mut out = String::new();
+        for &byte in name {
+            let byte = if self.upper_case() { byte } else { byte.to_ascii_lowercase() };
+            if self.letter(byte) {
+                out.push(byte as char);
+            } else if !out.is_empty() && !out.ends_with('-') {
+                out.push('-');
+            }
+        }
+        out.truncate(self.most());
+        let out = out.trim_end_matches('-');
+        (!out.is_empty()).then(|| out.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gateway(name: &str) -> Result<&str, Broken> {
+        Rule::GatewayKeyName.check(name.as_bytes())
+    }
+
+    #[test]
+    fn accepted() {
+        for name in ["a", "0", "edge-1", "a-b-c", &"a".repeat(64)] {
+            assert_eq!(gateway(name), Ok(name));
+        }
+        assert_eq!(Rule::Username.check(b"Alice-B-2"), Ok("Alice-B-2"));
+        assert!(Rule::Username.check(&[b'a'; 32]).is_ok());
+    }
+
+    #[test]
+    fn refused() {
+        for name in ["", "-", "a-", "-a", "a--b", "a_b", "a b", "A", "é", "a\n", "a\0", &"a".repeat(65)] {
+            assert!(gateway(name).is_err(), "{name:?}");
+        }
+        assert!(Rule::Username.check(&[b'a'; 33]).is_err());
+        assert!(Rule::Username.check(b"a_b").is_err());
+        assert!(Rule::Username.check(&[0xff]).is_err());
+    }
+
+    #[test]
+    fn hint_gives_the_accepted_spelling() {
+        let hint = |name: &str| gateway(name).unwrap_err().hint;
+        assert!(hint("UPPER-CASE").ends_with("such as \"upper-case\"."));
+        assert!(hint("a__b--c-").ends_with("such as \"a-b-c\"."));
+        assert!(hint("").ends_with("by single dashes."));
+        assert!(hint("___").ends_with("by single dashes."));
+    }
+
+    #[test]
+    fn a_token_passed_as_a_name_is_not_repeated() {
+        let broken = gateway("kwk_0123456789-ABCDEFGHIJKLMNOPQRSTUV3jZT8c").unwrap_err();
+        assert!(!format!("{broken:?}").to_lowercase().contains("0123456789-abcdef"));
+    }
+}

@@ -1,0 +1,34 @@
+//! A token in clear, for as short a time as possible.
+
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// Zeroed when dropped, never printed. There is no `Display` on purpose.
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    pub fn new(clear: String) -> Self {
+        Secret(Zeroizing::new(clear))
+    }
+
+    /// The clear text, for the one result column it may be in.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_is_redacted() {
+        assert_eq!(format!("{:?}", Secret::new("kwk_canary".into())), "[redacted]");
+    }
+}

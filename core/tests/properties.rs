@@ -1,0 +1,130 @@
+//! Properties that hold for any input.
+
+use keywright_core::alphabet::{OperatingSystem, is_base62};
+use keywright_core::name::Rule;
+use keywright_core::scope::Permission;
+use keywright_core::token::{
+    self, ApiKey, BARE_LEN, Form, GATEWAY_PREFIX_LEN, GatewayKey, KEY_ID_LEN, TOKEN_LEN,
+};
+use keywright_core::{allow_list, digest, printable, scope};
+use proptest::prelude::*;
+
+fn texts(list: &[String]) -> Vec<Option<&[u8]>> {
+    list.iter().map(|entry| Some(entry.as_bytes())).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn parsers_take_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+        _ = ApiKey::parse(&bytes);
+        _ = GatewayKey::parse(&bytes);
+        _ = printable::quoted(&bytes);
+        for rule in Rule::ALL {
+            _ = rule.check(&bytes);
+        }
+        _ = scope::normalize(&[Some(&bytes)]);
+        _ = allow_list::normalize(&[Some(&bytes)]);
+    }
+
+    #[test]
+    fn junk_of_the_right_length_and_brand_is_refused(rest in "[0-9A-Za-z-]{39}") {
+        // A chance hit of the checksum is 1 in 62^6.
+        let api = format!("kwk_{rest}");
+        let gateway = format!("kwg_{rest}");
+        prop_assert!(ApiKey::parse(api.as_bytes()).is_none());
+        prop_assert!(GatewayKey::parse(gateway.as_bytes()).is_none());
+    }
+
+    #[test]
+    fn a_token_with_something_added_or_missing_is_refused(at in 0usize..=43, extra in any::<u8>()) {
+        let minted = token::mint_api_key(Form::Branded, &mut OperatingSystem).unwrap();
+        let mut longer = minted.token.expose().as_bytes().to_vec();
+        longer.insert(at, extra);
+        prop_assert!(ApiKey::parse(&longer).is_none());
+        let mut shorter = minted.token.expose().as_bytes().to_vec();
+        shorter.remove(at.min(42));
+        prop_assert!(ApiKey::parse(&shorter).is_none());
+    }
+
+    #[test]
+    fn what_is_quoted_never_holds_a_token(before in "[a-z ]{0,5}", after in "\\PC{0,5}", bare in any::<bool>()) {
+        let form = if bare { Form::Bare } else { Form::Branded };
+        let minted = token::mint_api_key(form, &mut OperatingSystem).unwrap();
+        let clear = minted.token.expose();
+        let shown = printable::quoted(format!("{before}{clear}{after}").as_bytes());
+        prop_assert!(!shown.contains(clear));
+    }
+
+    #[test]
+    fn accepted_names_are_what_the_regular_expression_says(
+        name in prop_oneof!["[a-cA-C0-1-]{0,5}", "[a-z0-9]{1,5}(-[a-z0-9]{1,5}){0,3}", "[a-z]{60,66}", "\\PC{0,4}"]
+    ) {
+        for rule in Rule::ALL {
+            let most = if rule == Rule::Username { 32 } else { 64 };
+            let group = |part: &str| !part.is_empty() && part.bytes().all(|b| {
+                b.is_ascii_lowercase() || b.is_ascii_digit() || (rule == Rule::Username && b.is_ascii_uppercase())
+            });
+            let expected = name.len() <= most && name.split('-').all(group);
+            prop_assert_eq!(rule.check(name.as_bytes()).is_ok(), expected);
+        }
+    }
+
+    #[test]
+    fn a_suggested_name_is_accepted(name in "\\PC{0,80}") {
+        for rule in Rule::ALL {
+            if let Err(broken) = rule.check(name.as_bytes())
+                && let Some((_, rest)) = broken.hint.split_once("such as \"")
+            {
+                let suggestion = rest.trim_end_matches("\".");
+                prop_assert!(rule.check(suggestion.as_bytes()).is_ok(), "{}", suggestion);
+            }
+        }
+    }
+
+    #[test]
+    fn normalizing_twice_changes_nothing(list in proptest::collection::vec("(\\*|[a-c]):(\\*|[a-c])", 1..12)) {
+        let scopes = scope::normalize(&texts(&list)).unwrap();
+        prop_assert_eq!(&scope::normalize(&texts(&scopes)).unwrap(), &scopes);
+        let allowed = allow_list::normalize(&texts(&list)).unwrap();
+        prop_assert_eq!(&allow_list::normalize(&texts(&allowed)).unwrap(), &allowed);
+    }
+
+    #[test]
+    fn normalizing_neither_widens_nor_narrows(
+        list in proptest::collection::vec("(\\*|[a-c]):(\\*|[a-c])", 1..12),
+        asked in "[a-d]:[a-d]",
+    ) {
+        let covered = |list: &[String]| list.iter().any(|entry| {
+            Permission::parse(entry).unwrap().covers(&Permission::parse(&asked).unwrap())
+        });
+        prop_assert_eq!(covered(&list), covered(&scope::normalize(&texts(&list)).unwrap()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn minted_tokens_have_the_documented_form(bare in any::<bool>()) {
+        let form = if bare { Form::Bare } else { Form::Branded };
+        let minted = token::mint_api_key(form, &mut OperatingSystem).unwrap();
+        let clear = minted.token.expose();
+        prop_assert_eq!(clear.len(), if bare { BARE_LEN } else { TOKEN_LEN });
+        prop_assert_eq!(minted.public.len(), KEY_ID_LEN);
+        prop_assert!(is_base62(minted.public.as_bytes()));
+        let key = ApiKey::parse(clear.as_bytes()).unwrap();
+        prop_assert_eq!(key.id(), &minted.public);
+        prop_assert!(digest::matches(&key.digest(), &minted.digest));
+
+        let minted = token::mint_gateway_key(&mut OperatingSystem).unwrap();
+        let clear = minted.token.expose();
+        prop_assert_eq!(clear.len(), TOKEN_LEN);
+        prop_assert_eq!(&clear[..GATEWAY_PREFIX_LEN], &minted.public);
+        let key = GatewayKey::parse(clear.as_bytes()).unwrap();
+        prop_assert_eq!(key.prefix(), &minted.public);
+        prop_assert!(digest::matches(&key.digest(), &minted.digest));
+        prop_assert!(digest::matches(&digest::of(clear.as_bytes()), &minted.digest));
+    }
+}

@@ -1,0 +1,185 @@
+-- Users: identities that own keys.
+
+CREATE TABLE keywright.users (
+  user_id uuid CONSTRAINT users_pkey PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
+  username text COLLATE pg_catalog."C" NOT NULL
+    CONSTRAINT users_username_check CHECK (
+      pg_catalog.octet_length(username) OPERATOR(pg_catalog.<=) 32
+      AND username OPERATOR(pg_catalog.~) '^[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*$'),
+  kind text COLLATE pg_catalog."C" NOT NULL
+    CONSTRAINT users_kind_check CHECK (kind OPERATOR(pg_catalog.=) ANY (ARRAY['human', 'service', 'system'])),
+  status text COLLATE pg_catalog."C" NOT NULL DEFAULT 'active'
+    CONSTRAINT users_status_check CHECK (status OPERATOR(pg_catalog.=) ANY (ARRAY['active', 'suspended'])),
+  email text NOT NULL DEFAULT '',
+  display_name text NOT NULL DEFAULT '',
+  db_role text,
+  managed_by text,
+  created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  updated_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  deleted_at timestamptz
+);
+CREATE UNIQUE INDEX users_username_idx ON keywright.users (pg_catalog.lower(username))
+  WHERE deleted_at IS NULL;
+ALTER TABLE keywright.users ENABLE ROW LEVEL SECURITY;
+SELECT pg_catalog.pg_extension_config_dump('keywright.users', '');
+
+COMMENT ON TABLE keywright.users IS
+'Identities that own keys. A deleted user keeps its row and its id; its name is free again. Row security without a policy closes the table to everybody but its owner, members of pg_read_all_data included.';
+COMMENT ON COLUMN keywright.users.user_id IS 'Random; never used again after a deletion.';
+COMMENT ON COLUMN keywright.users.username IS '1 to 32 letters and digits in groups joined by single dashes; unique without regard to case among users that are not deleted.';
+COMMENT ON COLUMN keywright.users.kind IS 'human, service or system. Only ensure_system_user makes a system user, and it does not count as a first user.';
+COMMENT ON COLUMN keywright.users.status IS 'active or suspended. The keys of a suspended user do not verify.';
+COMMENT ON COLUMN keywright.users.email IS 'For contact; empty when there is none. Not an identity and not unique.';
+COMMENT ON COLUMN keywright.users.display_name IS 'For people to read.';
+COMMENT ON COLUMN keywright.users.db_role IS 'The Postgres role this user acts as, by name; null for none.';
+COMMENT ON COLUMN keywright.users.managed_by IS 'The reconciler that owns this user; another one never changes it.';
+COMMENT ON COLUMN keywright.users.created_at IS 'When the user was made.';
+COMMENT ON COLUMN keywright.users.updated_at IS 'When the row last changed.';
+COMMENT ON COLUMN keywright.users.deleted_at IS 'When the user was deleted; null while it lives.';
+COMMENT ON INDEX keywright.users_username_idx IS 'One living user of a name, without regard to case.';
+COMMENT ON CONSTRAINT users_username_check ON keywright.users IS 'The form of a username.';
+
+CREATE FUNCTION keywright._users_row_check() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM keywright._require_name('users_username_check', new.username);
+  RETURN new;
+END
+$$;
+COMMENT ON FUNCTION keywright._users_row_check() IS
+'Internal. Refuses a row written by hand without printing it.';
+CREATE TRIGGER users_row_check BEFORE INSERT OR UPDATE OF username ON keywright.users
+  FOR EACH ROW WHEN (NOT keywright._writing()) EXECUTE FUNCTION keywright._users_row_check();
+
+CREATE FUNCTION keywright._users_guard() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RAISE EXCEPTION USING
+    ERRCODE = '42501',
+    MESSAGE = CASE tg_op
+      WHEN 'TRUNCATE' THEN 'table keywright.users can not be truncated'
+      ELSE format('system user "%s" can not be changed by %s', old.username, tg_op) END,
+    DETAIL = 'System users are changed by the functions of keywright only.',
+    HINT = 'Call keywright.ensure_system_user, keywright.suspend_user or keywright.delete_user.',
+    SCHEMA = 'keywright', TABLE = 'users';
+END
+$$;
+COMMENT ON FUNCTION keywright._users_guard() IS
+'Internal. Refuses to change a system user by hand.';
+CREATE TRIGGER users_guard BEFORE UPDATE OR DELETE ON keywright.users
+  FOR EACH ROW WHEN (old.kind OPERATOR(pg_catalog.=) 'system' AND NOT keywright._writing())
+  EXECUTE FUNCTION keywright._users_guard();
+CREATE TRIGGER users_truncate_guard BEFORE TRUNCATE ON keywright.users
+  FOR EACH STATEMENT EXECUTE FUNCTION keywright._users_guard();
+
+CREATE FUNCTION keywright._ensure_user(
+  username text, kind text, email text, display_name text, db_role text, managed_by text,
+  OUT user_id uuid, OUT outcome text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'ensure_user_wrapper';
+COMMENT ON FUNCTION keywright._ensure_user(text, text, text, text, text, text) IS
+'Internal. What ensure_user does once the name is known to be right.';
+
+CREATE FUNCTION keywright._ensure_system_user(
+  username text, email text, display_name text, managed_by text,
+  OUT user_id uuid, OUT outcome text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'ensure_system_user_wrapper';
+COMMENT ON FUNCTION keywright._ensure_system_user(text, text, text, text) IS
+'Internal. What ensure_system_user does once the name is known to be right.';
+
+CREATE FUNCTION keywright.ensure_system_user(
+  username text, email text DEFAULT NULL, display_name text DEFAULT NULL, managed_by text DEFAULT NULL,
+  OUT user_id uuid, OUT outcome text)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM keywright._require_name('users_username_check', username);
+  SELECT e.user_id, e.outcome INTO user_id, outcome
+    FROM keywright._ensure_system_user(username, email, display_name, managed_by) AS e;
+END
+$$;
+COMMENT ON FUNCTION keywright.ensure_system_user(text, text, text, text) IS
+'Makes sure that an active system user of this name exists: it can hold keys, has no other way to log in, and does not count as a first user.
+Arguments: username (1 to 32 characters, letters, digits and single dashes; case is not significant); email and display_name (null: leave as is); managed_by (the calling reconciler; null: none).
+Result: user_id; outcome created, updated (drift was repaired, a suspension included) or unchanged (nothing was written, no lock taken). Parallel callers all succeed.
+Errors: 23514 users_username_check; 22023 malformed argument; 42710 the name belongs to a human or service user, or the user to another manager.';
+
+CREATE FUNCTION keywright.ensure_user(
+  username text, email text, kind text DEFAULT 'human', db_role text DEFAULT NULL,
+  display_name text DEFAULT NULL, managed_by text DEFAULT NULL,
+  OUT user_id uuid, OUT outcome text)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM keywright._require_name('users_username_check', username);
+  SELECT e.user_id, e.outcome INTO user_id, outcome
+    FROM keywright._ensure_user(username, kind, email, display_name, db_role, managed_by) AS e;
+END
+$$;
+COMMENT ON FUNCTION keywright.ensure_user(text, text, text, text, text, text) IS
+'Makes sure that a human or service user of this name exists. A suspended user stays suspended.
+Arguments: username (1 to 32 characters, letters, digits and single dashes; case is not significant); email (empty: none; null: leave as is); kind (human or service); db_role (the Postgres role the user acts as; it must exist and be neither predefined nor superuser, BYPASSRLS, REPLICATION, CREATEROLE or CREATEDB; empty: none; null: leave as is); display_name (null: leave as is); managed_by (the calling reconciler; null: none).
+Result: user_id; outcome created, updated or unchanged (nothing was written, no lock taken). Parallel callers all succeed.
+Errors: 23514 users_username_check; 22023 malformed argument; 42704 db_role does not exist; 42939 db_role is reserved; 42501 db_role has an attribute that is refused; 42710 the user is of another kind or belongs to another manager.';
+
+CREATE FUNCTION keywright.suspend_user(username text) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'suspend_user_wrapper';
+COMMENT ON FUNCTION keywright.suspend_user(text) IS
+'Suspends a user: from the commit on none of its keys verifies, and none can be minted. The keys come back with activate_user.
+Result: true when something changed, false when the user was suspended already.
+Errors: 42704 no such user.';
+
+CREATE FUNCTION keywright.activate_user(username text) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'activate_user_wrapper';
+COMMENT ON FUNCTION keywright.activate_user(text) IS
+'Ends a suspension.
+Result: true when something changed, false when the user was active already.
+Errors: 42704 no such user.';
+
+CREATE FUNCTION keywright.delete_user(username text) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'delete_user_wrapper';
+COMMENT ON FUNCTION keywright.delete_user(text) IS
+'Deletes a user: revokes its keys in the same transaction and frees the name. The row and the id stay and are never used again.
+Result: the user_id that was deleted.
+Errors: 42704 no such user.';
+
+CREATE FUNCTION keywright.needs_first_user() RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  SELECT NOT EXISTS (SELECT FROM keywright.users AS u WHERE u.kind = 'human' AND u.deleted_at IS NULL);
+END;
+COMMENT ON FUNCTION keywright.needs_first_user() IS
+'True while no human user lives, whatever system and service users there are. A suspended human counts as living.';
+
+CREATE FUNCTION keywright._user_id(username text) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'user_id_wrapper';
+COMMENT ON FUNCTION keywright._user_id(text) IS
+'Internal. The id of the living user of this name, or 42704.';
+
+CREATE FUNCTION keywright.list_users(
+  include_system boolean DEFAULT false, after text DEFAULT NULL, page_size integer DEFAULT 100)
+RETURNS TABLE (
+  user_id uuid, username text, kind text, status text, email text, display_name text, db_role text,
+  managed_by text, created_at timestamptz, updated_at timestamptz)
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  SELECT u.user_id, u.username, u.kind, u.status, u.email, u.display_name, u.db_role,
+         u.managed_by, u.created_at, u.updated_at
+    FROM keywright.users AS u
+   WHERE u.deleted_at IS NULL
+     AND (include_system OR u.kind <> 'system')
+     AND (after IS NULL OR lower(u.username) > lower(after COLLATE "C"))
+   ORDER BY lower(u.username)
+   LIMIT keywright._page_size(page_size);
+END;
+COMMENT ON FUNCTION keywright.list_users(boolean, text, integer) IS
+'Lists the users that are not deleted, by name without regard to case.
+Arguments: include_system (also list system users); after (the last username of the page before); page_size (rows, 1 to 10000).
+Errors: 22023 page_size out of range.';

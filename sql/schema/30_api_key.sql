@@ -1,0 +1,295 @@
+-- API keys: belong to a user, have scopes, an allow-list and an expiry.
+
+CREATE TABLE keywright.api_keys (
+  key_id text COLLATE pg_catalog."C" CONSTRAINT api_keys_pkey PRIMARY KEY
+    CONSTRAINT api_keys_key_id_check CHECK (key_id OPERATOR(pg_catalog.~) '^[0-9A-Za-z]{10}$'),
+  user_id uuid NOT NULL CONSTRAINT api_keys_user_id_fkey REFERENCES keywright.users (user_id),
+  name text COLLATE pg_catalog."C" NOT NULL
+    CONSTRAINT api_keys_name_check CHECK (
+      pg_catalog.octet_length(name) OPERATOR(pg_catalog.<=) 64
+      AND name OPERATOR(pg_catalog.~) '^[a-z0-9]+(-[a-z0-9]+)*$'),
+  hashed_secret bytea NOT NULL
+    CONSTRAINT api_keys_hashed_secret_check CHECK (pg_catalog.octet_length(hashed_secret) OPERATOR(pg_catalog.=) 32),
+  expires_at timestamptz NOT NULL
+    CONSTRAINT api_keys_expires_at_check CHECK (pg_catalog.isfinite(expires_at)),
+  revoked_at timestamptz,
+  scopes text[] NOT NULL
+    CONSTRAINT api_keys_scopes_check CHECK (
+      pg_catalog.cardinality(scopes) OPERATOR(pg_catalog.>=) 1 AND pg_catalog.cardinality(scopes) OPERATOR(pg_catalog.<=) 128),
+  allow_list text[] NOT NULL
+    CONSTRAINT api_keys_allow_list_check CHECK (
+      pg_catalog.cardinality(allow_list) OPERATOR(pg_catalog.>=) 1 AND pg_catalog.cardinality(allow_list) OPERATOR(pg_catalog.<=) 128),
+  lifetime interval NOT NULL,
+  created_at timestamptz NOT NULL,
+  revoke_reason text,
+  superseded_at timestamptz,
+  superseded_by text COLLATE pg_catalog."C",
+  managed_by text
+);
+-- In line and never sampled: verification reads the hash without detoasting, and no copy of it gets into
+-- the planner's statistics.
+ALTER TABLE keywright.api_keys ALTER COLUMN hashed_secret SET STORAGE PLAIN;
+ALTER TABLE keywright.api_keys ALTER COLUMN hashed_secret SET STATISTICS 0;
+CREATE UNIQUE INDEX api_keys_name_idx ON keywright.api_keys (user_id, name)
+  WHERE revoked_at IS NULL AND superseded_at IS NULL;
+CREATE INDEX api_keys_user_id_idx ON keywright.api_keys (user_id, key_id);
+CREATE INDEX api_keys_expires_at_idx ON keywright.api_keys (expires_at);
+CREATE INDEX api_keys_revoked_at_idx ON keywright.api_keys (revoked_at) WHERE revoked_at IS NOT NULL;
+ALTER TABLE keywright.api_keys ENABLE ROW LEVEL SECURITY;
+SELECT pg_catalog.pg_extension_config_dump('keywright.api_keys', '');
+
+COMMENT ON TABLE keywright.api_keys IS
+'API keys, dead ones included until they are purged. Row security without a policy closes the table to everybody but its owner, members of pg_read_all_data included.';
+COMMENT ON COLUMN keywright.api_keys.key_id IS 'The public 10 characters of the token.';
+COMMENT ON COLUMN keywright.api_keys.user_id IS 'The owner.';
+COMMENT ON COLUMN keywright.api_keys.name IS '1 to 64 lower case letters and digits in groups joined by single dashes; one key of a name holds it at a time.';
+COMMENT ON COLUMN keywright.api_keys.hashed_secret IS 'SHA-256 of the 22-character secret, 32 bytes. In no result of any function.';
+COMMENT ON COLUMN keywright.api_keys.expires_at IS 'The key is dead from this moment on.';
+COMMENT ON COLUMN keywright.api_keys.revoked_at IS 'When the key was revoked; final.';
+COMMENT ON COLUMN keywright.api_keys.scopes IS 'What the key may do: permissions type:action, or all.';
+COMMENT ON COLUMN keywright.api_keys.allow_list IS 'What the key may be used on: entries type:id.';
+COMMENT ON COLUMN keywright.api_keys.lifetime IS 'The lifetime asked for; a rotation gives the successor the same.';
+COMMENT ON COLUMN keywright.api_keys.created_at IS 'When the key was minted.';
+COMMENT ON COLUMN keywright.api_keys.revoke_reason IS 'Why the key was revoked, in the words of who did it.';
+COMMENT ON COLUMN keywright.api_keys.superseded_at IS 'When another key took over the name.';
+COMMENT ON COLUMN keywright.api_keys.superseded_by IS 'The key that took over the name.';
+COMMENT ON COLUMN keywright.api_keys.managed_by IS 'The reconciler that owns this key.';
+COMMENT ON INDEX keywright.api_keys_name_idx IS 'One key of a user holds a name at a time.';
+COMMENT ON CONSTRAINT api_keys_name_check ON keywright.api_keys IS 'The form of an API key''s name.';
+COMMENT ON CONSTRAINT api_keys_hashed_secret_check ON keywright.api_keys IS 'A SHA-256 hash has 32 bytes.';
+
+CREATE FUNCTION keywright._api_keys_row_check() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF tg_op = 'UPDATE' THEN
+    IF old.revoked_at IS NOT NULL AND new.revoked_at IS DISTINCT FROM old.revoked_at THEN
+      PERFORM keywright._refuse('55000', 'api_keys', 'api_keys_revoked_is_final',
+        format('API key "%s" is revoked and can not come back', old.key_id),
+        'A revocation is final.', 'Mint another key.');
+    END IF;
+  END IF;
+  PERFORM keywright._require_name('api_keys_name_check', new.name);
+  IF octet_length(new.hashed_secret) IS DISTINCT FROM 32 THEN
+    PERFORM keywright._refuse('23514', 'api_keys', 'api_keys_hashed_secret_check',
+      'hash of an API key has the wrong length', 'A SHA-256 hash has 32 bytes.',
+      'Let keywright.mint_api_key make the key.');
+  END IF;
+  RETURN new;
+END
+$$;
+COMMENT ON FUNCTION keywright._api_keys_row_check() IS
+'Internal. Refuses a row written by hand without printing it, and keeps a revoked key revoked.';
+-- The condition costs no PL/pgSQL call for a row that is right, so a restore of millions of rows stays fast.
+CREATE TRIGGER api_keys_insert_check BEFORE INSERT ON keywright.api_keys
+  FOR EACH ROW WHEN (NOT keywright._writing() AND (
+    pg_catalog.octet_length(new.name) OPERATOR(pg_catalog.<=) 64
+    AND new.name OPERATOR(pg_catalog.~) '^[a-z0-9]+(-[a-z0-9]+)*$'
+    AND pg_catalog.octet_length(new.hashed_secret) OPERATOR(pg_catalog.=) 32) IS NOT TRUE)
+  EXECUTE FUNCTION keywright._api_keys_row_check();
+CREATE TRIGGER api_keys_update_check BEFORE UPDATE ON keywright.api_keys
+  FOR EACH ROW WHEN (NOT keywright._writing()) EXECUTE FUNCTION keywright._api_keys_row_check();
+
+CREATE FUNCTION keywright._mint_api_key(
+  username text, name text, scopes text[], allow_list text[], lifetime interval, managed_by text,
+  OUT key_id text, OUT token text, OUT expires_at timestamptz)
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'mint_api_key_wrapper';
+COMMENT ON FUNCTION keywright._mint_api_key(text, text, text[], text[], interval, text) IS
+'Internal. What mint_api_key does once the name is known to be right; nulls when the name is taken.';
+
+CREATE FUNCTION keywright.mint_api_key(
+  username text, name text, scopes text[] DEFAULT '{all}', allow_list text[] DEFAULT '{*:*}',
+  lifetime interval DEFAULT '7 days', managed_by text DEFAULT NULL,
+  OUT key_id text, OUT token text, OUT expires_at timestamptz)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM keywright._require_name('api_keys_name_check', name);
+  SELECT m.key_id, m.token, m.expires_at INTO key_id, token, expires_at
+    FROM keywright._mint_api_key(username, name, scopes, allow_list, lifetime, managed_by) AS m;
+  IF key_id IS NULL THEN
+    PERFORM keywright._refuse('23505', 'api_keys', 'api_keys_name_idx',
+      format('user "%s" has a live API key named "%s" already', username, name),
+      'One key of a user holds a name at a time.',
+      'Rotate or revoke that key, choose another name, or call keywright.ensure_api_key.');
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION keywright.mint_api_key(text, text, text[], text[], interval, text) IS
+'Mints an API key. The token is in the result and nowhere else; it can not be shown again.
+Arguments: username (the owner); name (1 to 64 lower case letters, digits and single dashes, unique per user among live keys); scopes (permissions type:action, or all; 1 to 128); allow_list (entries type:id, 1 to 128); lifetime (more than 0, at most 100 years and keywright.max_api_key_lifetime); managed_by (the calling reconciler; null: none).
+Result: key_id; token (43 characters, or 33 while keywright.api_key_brand is empty); expires_at.
+Errors: 23514 api_keys_name_check; 23505 api_keys_name_idx; 22023 malformed argument; 42704 no such user; 55000 the user is suspended.';
+
+CREATE FUNCTION keywright._ensure_api_key(
+  username text, name text, existing_token text, scopes text[], allow_list text[], lifetime interval,
+  renew_before interval, managed_by text,
+  OUT key_id text, OUT token text, OUT outcome text, OUT reason text, OUT expires_at timestamptz)
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'ensure_api_key_wrapper';
+COMMENT ON FUNCTION keywright._ensure_api_key(text, text, text, text[], text[], interval, interval, text) IS
+'Internal. What ensure_api_key does once the name is known to be right.';
+
+CREATE FUNCTION keywright.ensure_api_key(
+  username text, name text, existing_token text DEFAULT NULL, scopes text[] DEFAULT '{all}',
+  allow_list text[] DEFAULT '{*:*}', lifetime interval DEFAULT '7 days', renew_before interval DEFAULT '0',
+  managed_by text DEFAULT NULL,
+  OUT key_id text, OUT token text, OUT outcome text, OUT reason text, OUT expires_at timestamptz)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM keywright._require_name('api_keys_name_check', name);
+  SELECT e.key_id, e.token, e.outcome, e.reason, e.expires_at INTO key_id, token, outcome, reason, expires_at
+    FROM keywright._ensure_api_key(
+      username, name, existing_token, scopes, allow_list, lifetime, renew_before, managed_by) AS e;
+END
+$$;
+COMMENT ON FUNCTION keywright.ensure_api_key(text, text, text, text[], text[], interval, interval, text) IS
+'Makes sure that whoever calls holds a live key of this name: keeps the token it is handed when it is this user''s live key of that name with these scopes and allow-list and more than renew_before left; otherwise mints a successor and revokes what went before, in one transaction.
+Arguments: as for mint_api_key; existing_token (what the caller has stored; null or empty: nothing); renew_before (rotate when no more than this is left; shorter than lifetime).
+Result: key_id; token (the one to use from now on; null when the outcome is concurrent); outcome kept (nothing was written), minted, rotated, or concurrent (another call for the same key minted while this one ran: read your store again and call again later); reason: null for kept, else missing, malformed, unknown, wrong-user, wrong-name, revoked, superseded, expired, scopes-changed, allow-list-changed or expiring; expires_at.
+Errors: 23514 api_keys_name_check; 22023 malformed argument; 42704 no such user; 55000 the user is suspended; 42710 the key belongs to another manager.';
+
+-- Per request or per row: these parse no SQL and read with the caller''s own rights nothing at all, so they
+-- carry neither SECURITY DEFINER nor a search_path.
+CREATE FUNCTION keywright.verify_api_key(
+  token text,
+  OUT active boolean, OUT key_id text, OUT user_id uuid, OUT username text, OUT name text,
+  OUT scopes text[], OUT allow_list text[], OUT expires_at timestamptz)
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100
+AS 'MODULE_PATHNAME', 'verify_api_key_wrapper';
+COMMENT ON FUNCTION keywright.verify_api_key(text) IS
+'Tells whether a token is a live API key, and whose (RFC 7662). Never raises on any input, writes nothing, and sees a revocation from the moment it commits, also inside a REPEATABLE READ or long transaction.
+Arguments: token (anything).
+Result: always one row: active; then, only if active, key_id, user_id, username, name, scopes, allow_list and expires_at. An inactive token gives nulls whatever the cause.';
+
+CREATE FUNCTION keywright.verify_api_keys(
+  tokens text[],
+  OUT ordinality bigint, OUT active boolean, OUT key_id text, OUT user_id uuid, OUT username text,
+  OUT name text, OUT scopes text[], OUT allow_list text[], OUT expires_at timestamptz)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 ROWS 100
+AS 'MODULE_PATHNAME', 'verify_api_keys_wrapper';
+COMMENT ON FUNCTION keywright.verify_api_keys(text[]) IS
+'verify_api_key for many tokens at once, all under one snapshot.
+Result: one row per element, in order: ordinality (from 1), then the columns of verify_api_key. No row for a null or empty array.';
+
+CREATE FUNCTION keywright.verify_api_key_digest(
+  INOUT key_id text, digest bytea,
+  OUT active boolean, OUT user_id uuid, OUT username text, OUT name text,
+  OUT scopes text[], OUT allow_list text[], OUT expires_at timestamptz)
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100
+AS 'MODULE_PATHNAME', 'verify_api_key_digest_wrapper';
+COMMENT ON FUNCTION keywright.verify_api_key_digest(text, bytea) IS
+'verify_api_key for callers that do not want to send the secret to the database.
+Arguments: key_id (the 10 characters after the brand); digest (SHA-256 of the 22-character secret, 32 bytes). Whoever can read the stored hashes could pass one here: the caller must compute it from a token it was shown.
+Result: the columns of verify_api_key, key_id first.';
+
+CREATE FUNCTION keywright.authenticate_api_key(
+  token text,
+  OUT active boolean, OUT key_id text, OUT user_id uuid, OUT username text, OUT name text,
+  OUT scopes text[], OUT allow_list text[], OUT expires_at timestamptz)
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100
+AS 'MODULE_PATHNAME', 'authenticate_api_key_wrapper';
+COMMENT ON FUNCTION keywright.authenticate_api_key(text) IS
+'verify_api_key that raises instead of answering false.
+Result: the row of verify_api_key, active always true.
+Errors: 28000 the token is not a live API key, one message whatever the cause.';
+
+CREATE FUNCTION keywright.explain_api_key(
+  token text,
+  OUT cause text, OUT key_id text, OUT user_id uuid, OUT username text, OUT name text, OUT expires_at timestamptz,
+  OUT revoked_at timestamptz, OUT revoke_reason text, OUT superseded_at timestamptz, OUT superseded_by text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'explain_api_key_wrapper';
+COMMENT ON FUNCTION keywright.explain_api_key(text) IS
+'The true cause why a token verifies or not, for an auditor.
+Result: cause: active, missing, malformed (form or checksum), unknown, wrong-secret, revoked, superseded (rotated away and still presented: reuse), expired, user-suspended or user-deleted; then what is known of the key. With a wrong secret nothing but cause and key_id is told.';
+
+CREATE FUNCTION keywright.rotate_api_key(
+  INOUT key_id text, grace interval DEFAULT '0',
+  OUT token text, OUT expires_at timestamptz, OUT predecessor_id text, OUT predecessor_expires_at timestamptz)
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'rotate_api_key_wrapper';
+COMMENT ON FUNCTION keywright.rotate_api_key(text, interval) IS
+'Mints a successor with the same name, scopes, allow-list and lifetime, capped by keywright.max_api_key_lifetime.
+Arguments: key_id (the key to replace; it must be live); grace (how long the old token lives on, 0 or more; never past its own expiry).
+Result: key_id, token and expires_at of the successor; predecessor_id; predecessor_expires_at (when the old token dies).
+Errors: 22023 malformed argument; 42704 no such key; 55000 the key is revoked, superseded or expired, or its owner suspended.';
+
+CREATE FUNCTION keywright.revoke_api_key(key_id text, reason text DEFAULT NULL) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'revoke_api_key_wrapper';
+COMMENT ON FUNCTION keywright.revoke_api_key(text, text) IS
+'Revokes a key for good (RFC 7009): dead for every session from the commit on. The row stays until it is purged.
+Arguments: key_id; reason (free text for people; never put a token in it).
+Result: true when something changed, false when the key was revoked already.
+Errors: 22023 malformed key_id; 42704 no such key.';
+
+CREATE FUNCTION keywright.revoke_user_api_keys(username text, reason text DEFAULT NULL) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'revoke_user_api_keys_wrapper';
+COMMENT ON FUNCTION keywright.revoke_user_api_keys(text, text) IS
+'Revokes every key of a user that is not revoked yet.
+Result: true when something changed.
+Errors: 42704 no such user.';
+
+CREATE FUNCTION keywright.revoke_leaked_api_key(token text) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'revoke_leaked_api_key_wrapper';
+COMMENT ON FUNCTION keywright.revoke_leaked_api_key(text) IS
+'Revokes the key whose token was found in the wild; the reason is set to leaked. Both id and secret must be right.
+Result: true when something changed; false when the token is no key, or its key was revoked already (RFC 7009: no error).';
+
+CREATE FUNCTION keywright.expire_api_key(key_id text) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'expire_api_key_wrapper';
+COMMENT ON FUNCTION keywright.expire_api_key(text) IS
+'Lets a key expire now. An earlier expiry is left as it is.
+Result: true when something changed, false when the key was dead already.
+Errors: 22023 malformed key_id; 42704 no such key.';
+
+CREATE FUNCTION keywright.list_api_keys(
+  OUT key_id text, OUT user_id uuid, INOUT username text DEFAULT NULL,
+  include_inactive boolean DEFAULT false, after text DEFAULT NULL, page_size integer DEFAULT 100,
+  OUT name text, OUT state text, OUT scopes text[], OUT allow_list text[], OUT created_at timestamptz,
+  OUT expires_at timestamptz, OUT revoked_at timestamptz, OUT revoke_reason text,
+  OUT superseded_at timestamptz, OUT superseded_by text, OUT managed_by text)
+RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  owner_id constant uuid := CASE WHEN username IS NOT NULL THEN keywright._user_id(username) END;
+BEGIN
+  RETURN QUERY
+  SELECT k.key_id, k.user_id, u.username, k.name,
+         CASE WHEN k.revoked_at IS NOT NULL THEN 'revoked'
+              WHEN k.superseded_at IS NOT NULL THEN 'superseded'
+              WHEN k.expires_at <= clock_timestamp() THEN 'expired'
+              ELSE 'active' END,
+         k.scopes, k.allow_list, k.created_at, k.expires_at, k.revoked_at, k.revoke_reason,
+         k.superseded_at, k.superseded_by, k.managed_by
+    FROM keywright.api_keys AS k
+    JOIN keywright.users AS u ON u.user_id = k.user_id
+   WHERE (owner_id IS NULL OR k.user_id = owner_id)
+     AND (include_inactive OR (k.revoked_at IS NULL AND k.expires_at > clock_timestamp()))
+     AND (after IS NULL OR k.key_id > after)
+   ORDER BY k.key_id
+   LIMIT keywright._page_size(page_size);
+END
+$$;
+COMMENT ON FUNCTION keywright.list_api_keys(text, boolean, text, integer) IS
+'Lists API keys without any secret, by key_id.
+Arguments: username (only this user''s keys; null: all); include_inactive (also keys that no longer live); after (the last key_id of the page before); page_size (rows, 1 to 10000).
+Result: among others state: active, superseded (a successor holds the name; alive until expires_at), expired or revoked.
+Errors: 42704 no such user; 22023 page_size out of range.';
+
+CREATE FUNCTION keywright.purge_api_keys(retention interval DEFAULT '7 days', batch integer DEFAULT 10000) RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'purge_api_keys_wrapper';
+COMMENT ON FUNCTION keywright.purge_api_keys(interval, integer) IS
+'Deletes keys that expired or were revoked longer than retention ago, one batch a call.
+Arguments: retention (0 or more); batch (the most rows to delete, 1 to 1000000). Keys that another session holds are left for the next call.
+Result: the number of keys deleted.
+Errors: 22023 malformed argument.';

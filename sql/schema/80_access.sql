@@ -1,0 +1,100 @@
+-- Access: capabilities, each a set of functions.
+
+-- Which capabilities hold which function. Whatever is not listed here is internal.
+CREATE VIEW keywright._capability_functions AS
+SELECT f.signature, c.capability
+  FROM (VALUES
+    ('verify_api_key(text)',                                             '{verifier}'),
+    ('verify_api_keys(text[])',                                          '{verifier}'),
+    ('verify_api_key_digest(text,bytea)',                                '{verifier}'),
+    ('authenticate_api_key(text)',                                       '{verifier}'),
+    ('verify_gateway_key(text)',                                         '{verifier}'),
+    ('heartbeat_gateway_key(uuid)',                                      '{verifier}'),
+    ('mint_api_key(text,text,text[],text[],interval,text)',              '{issuer,reconciler}'),
+    ('ensure_api_key(text,text,text,text[],text[],interval,interval,text)', '{issuer,reconciler}'),
+    ('rotate_api_key(text,interval)',                                    '{issuer,reconciler}'),
+    ('revoke_api_key(text,text)',                                        '{issuer,reconciler}'),
+    ('revoke_user_api_keys(text,text)',                                  '{issuer,reconciler}'),
+    ('revoke_leaked_api_key(text)',                                      '{issuer,reconciler}'),
+    ('expire_api_key(text)',                                             '{issuer,reconciler}'),
+    ('mint_gateway_key(text,text)',                                      '{issuer,reconciler}'),
+    ('ensure_gateway_key(text,text,text)',                               '{issuer,reconciler}'),
+    ('rotate_gateway_key(text,interval)',                                '{issuer,reconciler}'),
+    ('delete_gateway_key(text)',                                         '{issuer,reconciler}'),
+    ('list_api_keys(text,boolean,text,integer)',                         '{issuer,auditor,reconciler}'),
+    ('list_gateway_keys()',                                              '{issuer,auditor,reconciler}'),
+    ('explain_api_key(text)',                                            '{auditor}'),
+    ('list_users(boolean,text,integer)',                                 '{auditor,reconciler}'),
+    ('needs_first_user()',                                               '{auditor,reconciler}'),
+    ('ensure_system_user(text,text,text,text)',                          '{reconciler}'),
+    ('ensure_user(text,text,text,text,text,text)',                       '{reconciler}'),
+    ('suspend_user(text)',                                               '{reconciler}'),
+    ('activate_user(text)',                                              '{reconciler}'),
+    ('delete_user(text)',                                                '{reconciler}'),
+    ('purge_api_keys(interval,integer)',                                 '{}'),
+    ('purge_gateway_keys()',                                            '{}'),
+    ('maintain(interval,integer)',                                       '{}'),
+    ('list_access()',                                                    '{auditor}'),
+    ('grant_access(text,text)',                                          '{}'),
+    ('revoke_access(text,text)',                                         '{}')
+  ) AS f (signature, capabilities)
+ CROSS JOIN LATERAL pg_catalog.unnest(f.capabilities::text[] OPERATOR(pg_catalog.||) 'admin'::text) AS c (capability);
+COMMENT ON VIEW keywright._capability_functions IS
+'Internal. The functions each capability may call; admin may call them all.';
+
+CREATE TABLE keywright.access_grants (
+  grantee regrole NOT NULL,
+  capability text COLLATE pg_catalog."C" NOT NULL
+    CONSTRAINT access_grants_capability_check CHECK (
+      capability OPERATOR(pg_catalog.=) ANY (ARRAY['verifier', 'issuer', 'auditor', 'reconciler', 'admin'])),
+  granted_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  CONSTRAINT access_grants_pkey PRIMARY KEY (grantee, capability)
+);
+ALTER TABLE keywright.access_grants ENABLE ROW LEVEL SECURITY;
+SELECT pg_catalog.pg_extension_config_dump('keywright.access_grants',
+  'WHERE EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = grantee)');
+COMMENT ON TABLE keywright.access_grants IS 'Who holds which capability. A role that was dropped is not dumped.';
+COMMENT ON COLUMN keywright.access_grants.grantee IS 'The role that holds the capability.';
+COMMENT ON COLUMN keywright.access_grants.capability IS 'verifier, issuer, auditor, reconciler or admin.';
+COMMENT ON COLUMN keywright.access_grants.granted_at IS 'When it was granted.';
+
+CREATE TABLE keywright.access_privileges (
+  grantee regrole NOT NULL,
+  object text COLLATE pg_catalog."C" NOT NULL,
+  CONSTRAINT access_privileges_pkey PRIMARY KEY (grantee, object)
+);
+ALTER TABLE keywright.access_privileges ENABLE ROW LEVEL SECURITY;
+SELECT pg_catalog.pg_extension_config_dump('keywright.access_privileges',
+  'WHERE EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = grantee)');
+COMMENT ON TABLE keywright.access_privileges IS
+'The ledger: each privilege grant_access itself gave. What a role had before is not in it and is never taken away.';
+COMMENT ON COLUMN keywright.access_privileges.grantee IS 'The role the privilege was given to.';
+COMMENT ON COLUMN keywright.access_privileges.object IS 'SCHEMA keywright, or ROUTINE and a signature.';
+
+CREATE FUNCTION keywright.grant_access(grantee text, capability text) RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'grant_access_wrapper';
+COMMENT ON FUNCTION keywright.grant_access(text, text) IS
+'Gives a role a capability: USAGE on the schema and EXECUTE on the functions of the capability, never a table privilege.
+Arguments: grantee (a role; not PUBLIC and not a predefined one); capability: verifier (verify, authenticate, heartbeat), issuer (mint, ensure, rotate, revoke, list keys), auditor (list, explain; nothing that writes), reconciler (issuer, and users) or admin (all).
+Result: created, updated (missing privileges were given again) or unchanged. Parallel callers all succeed.
+Errors: 42704 no such role; 42939 the role is reserved; 22023 no such capability.';
+
+CREATE FUNCTION keywright.revoke_access(grantee text, capability text) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'revoke_access_wrapper';
+COMMENT ON FUNCTION keywright.revoke_access(text, text) IS
+'Takes a capability away: undoes exactly what grant_access gave and no other capability of the role still needs.
+Result: true when something changed, false when the role did not hold the capability.
+Errors: 42704 no such role; 42939 the role is reserved; 22023 no such capability.';
+
+CREATE FUNCTION keywright.list_access()
+RETURNS TABLE (grantee text, capability text, granted_at timestamptz)
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  SELECT r.rolname::text, g.capability, g.granted_at
+    FROM keywright.access_grants AS g
+    JOIN pg_catalog.pg_roles AS r ON r.oid = g.grantee
+   ORDER BY r.rolname, g.capability;
+END;
+COMMENT ON FUNCTION keywright.list_access() IS 'Lists who holds which capability.';

@@ -1,0 +1,153 @@
+//! mint_api_key, and the insertion every new key goes through.
+
+use crate::error::Failure;
+use crate::record::Record;
+use crate::user::{self, User};
+use crate::{args, probe, settings, spi};
+use keywright_core::alphabet::OperatingSystem;
+use keywright_core::text::Kind;
+use keywright_core::token::{self, Minted};
+use keywright_core::{allow_list, scope};
+use pgrx::datum::{Array, Interval};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{IntoDatum, pg_extern, pg_sys};
+
+/// What a new key is to be.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    pub name: &'a [u8],
+    pub scopes: Vec<String>,
+    pub allow_list: Vec<String>,
+    pub lifetime: Interval,
+    pub managed_by: Option<&'a [u8]>,
+}
+
+impl<'a> Wanted<'a> {
+    pub fn new(
+        name: Option<&'a [u8]>,
+        scopes: &Option<Array<&[u8]>>,
+        allow_list: &Option<Array<&[u8]>>,
+        lifetime: Option<Interval>,
+        managed_by: Option<&'a [u8]>,
+    ) -> Result<Self, Failure<'static>> {
+        let scopes = scope::normalize(&args::elements("scopes", scopes)?).map_err(|faults| {
+            let hint = "A scope is \"all\" or a permission type:action, such as project:read or project:*.";
+            Failure::Argument { argument: "scopes", faults, hint }
+        })?;
+        let allow_list =
+            allow_list::normalize(&args::elements("allow_list", allow_list)?).map_err(|faults| {
+                let hint = "An entry is type:id, such as project:p1, project:* or *:*.";
+                Failure::Argument { argument: "allow_list", faults, hint }
+            })?;
+        Ok(Wanted {
+            name: args::required("name", name)?,
+            scopes,
+            allow_list,
+            lifetime: require_lifetime(lifetime)?,
+            managed_by: args::words("managed_by", Kind::Manager, managed_by)?,
+        })
+    }
+
+    /// When a key minted now would expire, within the cap.
+    pub fn expires_at(&self, now: pg_sys::TimestampTz) -> Result<pg_sys::TimestampTz, Failure<'static>> {
+        let end = after(now, self.lifetime);
+        let faults = match settings::max_api_key_lifetime() {
+            _ if end <= now => vec!["It must be more than 0.".into()],
+            Some(cap) if end - now > cap => {
+                vec![format!(
+                    "It must be at most {} seconds (keywright.max_api_key_lifetime).",
+                    cap / 1_000_000
+                )]
+            }
+            _ => return Ok(end),
+        };
+        Err(Failure::Argument { argument: "lifetime", faults, hint: "Ask for another lifetime." })
+    }
+}
+
+#[pg_extern(sql = false)]
+fn mint_api_key(
+    username: Option<&[u8]>,
+    name: Option<&[u8]>,
+    scopes: Option<Array<&[u8]>>,
+    allow_list: Option<Array<&[u8]>>,
+    lifetime: Option<Interval>,
+    managed_by: Option<&[u8]>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<Record, ErrorReport> {
+    let username = args::required("username", username)?;
+    let wanted = Wanted::new(name, &scopes, &allow_list, lifetime, managed_by)?;
+    let now = probe::now();
+    let expires_at = wanted.expires_at(now)?;
+    let user = user::hold(username)?;
+    user.require_active()?;
+    let minted = new_token()?;
+    release_expired(&user, wanted.name, &minted, now);
+    if !insert(&user, &wanted, &minted, now, expires_at) {
+        return Ok(Record::NONE);
+    }
+    Ok(Record::new(
+        fcinfo,
+        &[minted.public.into_datum(), minted.token.expose().into_datum(), expires_at.into_datum()],
+    ))
+}
+
+pub fn new_token() -> Result<Minted, Failure<'static>> {
+    Ok(token::mint_api_key(settings::api_key_form(), &mut OperatingSystem)?)
+}
+
+/// False when another key holds the name, also one that another session committed while this one waited.
+pub fn insert(
+    user: &User,
+    wanted: &Wanted,
+    minted: &Minted,
+    now: pg_sys::TimestampTz,
+    expires_at: pg_sys::TimestampTz,
+) -> bool {
+    const INSERT: &str = r#"
+        INSERT INTO keywright.api_keys
+               (key_id, user_id, name, hashed_secret, scopes, allow_list, lifetime, created_at, expires_at, managed_by)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        ON CONFLICT (user_id, name) WHERE revoked_at IS NULL AND superseded_at IS NULL DO NOTHING"#;
+    spi::count(
+        INSERT,
+        &[
+            minted.public.as_str().into(),
+            user.id.into(),
+            spi::text(wanted.name),
+            minted.digest.as_slice().into(),
+            wanted.scopes.clone().into(),
+            wanted.allow_list.clone().into(),
+            wanted.lifetime.into(),
+            spi::time(now),
+            spi::time(expires_at),
+            spi::text(wanted.managed_by),
+        ],
+    ) > 0
+}
+
+/// An expired key never blocks its name: the new key takes over.
+fn release_expired(user: &User, name: &[u8], successor: &Minted, now: pg_sys::TimestampTz) {
+    const RELEASE: &str = r#"
+        UPDATE keywright.api_keys
+           SET superseded_at = $3, superseded_by = $4
+         WHERE user_id = $1 AND name = $2 AND revoked_at IS NULL AND superseded_at IS NULL AND expires_at <= $3"#;
+    spi::count(RELEASE, &[user.id.into(), spi::text(name), spi::time(now), successor.public.as_str().into()]);
+}
+
+/// More than 0, finite, and no more than 100 years.
+fn require_lifetime(lifetime: Option<Interval>) -> Result<Interval, Failure<'static>> {
+    const CENTURY: i128 = 100 * 366 * 86_400_000_000;
+    let lifetime = args::required("lifetime", lifetime)?;
+    if !args::is_finite(&lifetime) || !(1..=CENTURY).contains(&args::micros(&lifetime)) {
+        let faults = vec!["It must be more than 0 and at most 100 years.".into()];
+        return Err(Failure::Argument { argument: "lifetime", faults, hint: "Every key expires." });
+    }
+    Ok(lifetime)
+}
+
+/// `interval` after `moment` by the calendar of UTC, so that the session's time zone makes no difference.
+pub fn after(moment: pg_sys::TimestampTz, interval: Interval) -> pg_sys::TimestampTz {
+    const AFTER: &str = "SELECT ($1 AT TIME ZONE 'UTC' + $2) AT TIME ZONE 'UTC'";
+    spi::read(AFTER, &[spi::time(moment), interval.into()], |row| row.must(1)).pop().unwrap_or(moment)
+}

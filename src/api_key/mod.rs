@@ -1,0 +1,32 @@
+//! API keys: belong to a user, have scopes, an allow-list and an expiry.
+//!
+//! Lock order, everywhere: the user, then its keys.
+
+mod ensure;
+mod explain;
+mod mint;
+mod purge;
+mod revoke;
+mod rotate;
+mod verify;
+
+pub use mint::after;
+pub use revoke::revoke_all_of;
+
+use crate::probe::Keyed;
+use pgrx::pg_sys;
+
+/// How verification finds a key.
+const BY_ID: Keyed = Keyed { table: c"api_keys", index: c"api_keys_pkey", equal: pg_sys::F_TEXTEQ };
+
+/// Columns of `keywright.api_keys`, as its CREATE TABLE has them.
+mod column {
+    pub const KEY_ID: i32 = 1;
+    pub const USER_ID: i32 = 2;
+    pub const NAME: i32 = 3;
+    pub const HASHED_SECRET: i32 = 4;
+    pub const EXPIRES_AT: i32 = 5;
+    pub const REVOKED_AT: i32 = 6;
+    pub const SCOPES: i32 = 7;
+    pub const ALLOW_LIST: i32 = 8;
+}

@@ -1,0 +1,28 @@
+//! purge_api_keys: one bounded batch of keys that have been dead for long.
+
+use crate::{args, spi};
+use pgrx::datum::Interval;
+use pgrx::pg_extern;
+use pgrx::pg_sys::panic::ErrorReport;
+
+const MOST: i32 = 1_000_000;
+
+#[pg_extern(sql = false)]
+fn purge_api_keys(retention: Option<Interval>, batch: Option<i32>) -> Result<i64, ErrorReport> {
+    // Two lists, so that each goes by its own index.
+    const PURGE: &str = r#"
+        WITH expired AS MATERIALIZED (
+          SELECT key_id FROM keywright.api_keys
+           WHERE expires_at < pg_catalog.clock_timestamp() - $1
+           ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
+        ), revoked AS MATERIALIZED (
+          SELECT key_id FROM keywright.api_keys
+           WHERE revoked_at < pg_catalog.clock_timestamp() - $1
+           ORDER BY revoked_at LIMIT $2 FOR UPDATE SKIP LOCKED
+        )
+        DELETE FROM keywright.api_keys
+         WHERE key_id IN (SELECT key_id FROM expired UNION SELECT key_id FROM revoked LIMIT $2)"#;
+    let retention = args::duration("retention", retention)?;
+    let batch = args::within("batch", batch, MOST)?;
+    Ok(spi::count(PURGE, &[retention.into(), batch.into()]) as i64)
+}

@@ -1,0 +1,114 @@
+//! rotate_api_key: a successor at once, the predecessor for a while.
+
+use super::mint::{self, Wanted, after};
+use crate::error::Failure;
+use crate::record::Record;
+use crate::{args, probe, settings, spi, user};
+use keywright_core::token::is_key_id;
+use pgrx::datum::Interval;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{IntoDatum, pg_extern, pg_sys};
+
+struct Predecessor {
+    name: String,
+    expires_at: pg_sys::TimestampTz,
+    revoked: bool,
+    superseded_by: Option<String>,
+    scopes: Vec<String>,
+    allow_list: Vec<String>,
+    lifetime: Interval,
+    managed_by: Option<String>,
+}
+
+#[pg_extern(sql = false)]
+fn rotate_api_key(
+    key_id: Option<&[u8]>,
+    grace: Option<Interval>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<Record, ErrorReport> {
+    let key_id = require_key_id(key_id)?;
+    let grace = args::duration("grace", grace)?;
+    let gone = || Failure::NoApiKey { key_id: key_id.as_bytes() };
+    let owner = user::owner_of(key_id).ok_or_else(gone)?;
+    let user = owner.hold()?;
+    user.require_active()?;
+    let old = lock(key_id).ok_or_else(gone)?;
+    let now = probe::now();
+    old.require_live(key_id, now)?;
+
+    let wanted = Wanted {
+        name: old.name.as_bytes(),
+        scopes: old.scopes,
+        allow_list: old.allow_list,
+        lifetime: old.lifetime,
+        managed_by: old.managed_by.as_deref().map(str::as_bytes),
+    };
+    // A cap that was lowered since must not keep anybody from rotating.
+    let longest = settings::max_api_key_lifetime().map_or(i64::MAX, |cap| now.saturating_add(cap));
+    let expires_at = after(now, wanted.lifetime).min(longest);
+    let old_end = after(now, grace).min(old.expires_at);
+    let minted = mint::new_token()?;
+    supersede(key_id, &minted.public, now, old_end);
+    if !mint::insert(&user, &wanted, &minted, now, expires_at) {
+        // The lock on the predecessor keeps the name free for us.
+        return Err(gone().into());
+    }
+    Ok(Record::new(
+        fcinfo,
+        &[
+            minted.public.into_datum(),
+            minted.token.expose().into_datum(),
+            expires_at.into_datum(),
+            key_id.into_datum(),
+            old_end.into_datum(),
+        ],
+    ))
+}
+
+impl Predecessor {
+    fn require_live<'a>(&self, key_id: &'a str, now: pg_sys::TimestampTz) -> Result<(), Failure<'a>> {
+        let (why, hint) = if self.revoked {
+            ("It is revoked.", "Mint another key with keywright.mint_api_key.".into())
+        } else if let Some(successor) = &self.superseded_by {
+            ("It was rotated already.", format!("Rotate its successor, \"{successor}\"."))
+        } else if self.expires_at <= now {
+            ("It is expired.", "Mint another key with keywright.mint_api_key.".into())
+        } else {
+            return Ok(());
+        };
+        Err(Failure::NotLive { key_id, why: why.into(), hint })
+    }
+}
+
+fn lock(key_id: &str) -> Option<Predecessor> {
+    const LOCK: &str = r#"
+        SELECT name, expires_at, revoked_at IS NOT NULL, superseded_by, scopes, allow_list, lifetime, managed_by
+          FROM keywright.api_keys WHERE key_id = $1 FOR UPDATE"#;
+    spi::write(LOCK, &[key_id.into()], |row| Predecessor {
+        name: row.must(1),
+        expires_at: row.must(2),
+        revoked: row.must(3),
+        superseded_by: row.get(4),
+        scopes: row.must(5),
+        allow_list: row.must(6),
+        lifetime: row.must(7),
+        managed_by: row.get(8),
+    })
+    .pop()
+}
+
+fn supersede(key_id: &str, successor: &str, now: pg_sys::TimestampTz, end: pg_sys::TimestampTz) {
+    const SUPERSEDE: &str = r#"
+        UPDATE keywright.api_keys SET superseded_at = $3, superseded_by = $2, expires_at = $4 WHERE key_id = $1"#;
+    spi::count(SUPERSEDE, &[key_id.into(), successor.into(), spi::time(now), spi::time(end)]);
+}
+
+/// A key_id of the right form. Anything else may be a token, and is not repeated.
+pub fn require_key_id<'a>(key_id: Option<&'a [u8]>) -> Result<&'a str, Failure<'a>> {
+    let key_id = args::required("key_id", key_id)?;
+    str::from_utf8(key_id).ok().filter(|_| is_key_id(key_id)).ok_or_else(|| Failure::Argument {
+        argument: "key_id",
+        faults: vec!["It has 10 letters and digits.".into()],
+        hint: "Pass the key_id, never the token.",
+    })
+}

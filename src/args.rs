@@ -1,0 +1,67 @@
+//! Arguments as they come: text is bytes, because a database may be in any encoding.
+
+use crate::error::Failure;
+use keywright_core::text::Kind;
+use pgrx::datum::{Array, Interval};
+
+pub fn required<'a, T>(argument: &'static str, value: Option<T>) -> Result<T, Failure<'a>> {
+    value.ok_or(Failure::Null { argument })
+}
+
+/// Free text that is stored: checked, left as bytes.
+pub fn words<'a, 'b>(
+    argument: &'static str,
+    kind: Kind,
+    value: Option<&'a [u8]>,
+) -> Result<Option<&'a [u8]>, Failure<'b>> {
+    match value.and_then(|text| kind.fault(text)) {
+        None => Ok(value),
+        Some(fault) => Err(Failure::Argument { argument, faults: vec![fault], hint: "" }),
+    }
+}
+
+/// The elements of a text array, each with its null.
+pub fn elements<'a>(
+    argument: &'static str,
+    value: &Option<Array<&[u8]>>,
+) -> Result<Vec<Option<Vec<u8>>>, Failure<'a>> {
+    let array = required(argument, value.as_ref())?;
+    Ok(array.iter().map(|element| element.map(<[u8]>::to_vec)).collect())
+}
+
+/// Microseconds of an interval, a month taken as 30 days; for bounds, not for calendars.
+pub fn micros(interval: &Interval) -> i128 {
+    const DAY: i128 = 86_400_000_000;
+    i128::from(interval.months()) * 30 * DAY
+        + i128::from(interval.days()) * DAY
+        + i128::from(interval.micros())
+}
+
+/// A length of time of 0 or more.
+pub fn duration<'a>(argument: &'static str, value: Option<Interval>) -> Result<Interval, Failure<'a>> {
+    let value = required(argument, value)?;
+    if micros(&value) < 0 || !is_finite(&value) {
+        return Err(Failure::Argument {
+            argument,
+            faults: vec!["It must be 0 or more, and finite.".into()],
+            hint: "",
+        });
+    }
+    Ok(value)
+}
+
+/// PostgreSQL 17 and later have infinite intervals, spelled as the extreme of every field.
+pub fn is_finite(value: &Interval) -> bool {
+    !(value.months() == i32::MAX && value.days() == i32::MAX)
+        && !(value.months() == i32::MIN && value.days() == i32::MIN)
+}
+
+/// A number of rows from 1 to `most`.
+pub fn within<'a>(argument: &'static str, value: Option<i32>, most: i32) -> Result<i32, Failure<'a>> {
+    let value = required(argument, value)?;
+    if !(1..=most).contains(&value) {
+        let faults = vec![format!("It must be from 1 to {most}.")];
+        return Err(Failure::Argument { argument, faults, hint: "" });
+    }
+    Ok(value)
+}

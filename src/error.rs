@@ -1,0 +1,188 @@
+//! Every failure a function of ours can report, and how it reads.
+//!
+//! Message: lower case, no full stop, names the object. DETAIL says why, HINT what to do.
+
+use keywright_core::printable::quoted;
+use pgrx::pg_sys::errcodes::PgSqlErrorCode as Code;
+use pgrx::pg_sys::panic::ErrorReport;
+
+#[derive(Debug)]
+pub enum Failure<'a> {
+    /// An argument is null that must not be.
+    Null {
+        argument: &'static str,
+    },
+    /// An argument is malformed; the faults are sentences, all of them.
+    Argument {
+        argument: &'static str,
+        faults: Vec<String>,
+        hint: &'static str,
+    },
+    NoUser {
+        username: &'a [u8],
+    },
+    NoApiKey {
+        key_id: &'a [u8],
+    },
+    NoGatewayKey {
+        name: &'a [u8],
+    },
+    NoRole {
+        role: &'a [u8],
+    },
+    /// The role's name is reserved.
+    ReservedRole {
+        role: &'a [u8],
+    },
+    /// The role is too powerful to be acted as.
+    PowerfulRole {
+        role: &'a [u8],
+        powers: String,
+    },
+    UserSuspended {
+        username: &'a str,
+    },
+    UserOfOtherKind {
+        username: &'a str,
+        kind: &'a str,
+        wanted: &'a str,
+    },
+    OtherManager {
+        what: String,
+        manager: &'a str,
+    },
+    /// A key that is no longer live was to be rotated.
+    NotLive {
+        key_id: &'a str,
+        why: String,
+        hint: String,
+    },
+    /// The one answer to any token that does not verify.
+    InvalidToken,
+    NoRandomness,
+    /// A table or index of ours is not where it should be.
+    Broken {
+        object: String,
+    },
+}
+
+impl From<Failure<'_>> for ErrorReport {
+    #[track_caller]
+    fn from(failure: Failure<'_>) -> Self {
+        let (code, message, detail, hint) = failure.parts();
+        let mut report = ErrorReport::new(code, message, "keywright");
+        if !detail.is_empty() {
+            report = report.set_detail(detail);
+        }
+        if !hint.is_empty() {
+            report = report.set_hint(hint);
+        }
+        report
+    }
+}
+
+type Parts = (Code, String, String, String);
+
+fn parts(code: Code, message: String, detail: impl Into<String>, hint: impl Into<String>) -> Parts {
+    (code, message, detail.into(), hint.into())
+}
+
+impl Failure<'_> {
+    fn parts(self) -> Parts {
+        match self {
+            Failure::Null { argument } => {
+                parts(Code::ERRCODE_INVALID_PARAMETER_VALUE, format!("{argument} must not be null"), "", "")
+            }
+            Failure::Argument { argument, faults, hint } => parts(
+                Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("{argument} is not acceptable"),
+                faults.join("\n"),
+                hint,
+            ),
+            Failure::NoUser { username } => parts(
+                Code::ERRCODE_UNDEFINED_OBJECT,
+                format!("user {} does not exist", quoted(username)),
+                "No living user has this name.",
+                "Make it with keywright.ensure_user or keywright.ensure_system_user.",
+            ),
+            Failure::NoApiKey { key_id } => parts(
+                Code::ERRCODE_UNDEFINED_OBJECT,
+                format!("API key {} does not exist", quoted(key_id)),
+                "It was never minted, or it was purged.",
+                "See keywright.list_api_keys(include_inactive => true).",
+            ),
+            Failure::NoGatewayKey { name } => parts(
+                Code::ERRCODE_UNDEFINED_OBJECT,
+                format!("gateway key {} does not exist", quoted(name)),
+                "",
+                "See keywright.list_gateway_keys().",
+            ),
+            Failure::NoRole { role } => parts(
+                Code::ERRCODE_UNDEFINED_OBJECT,
+                format!("role {} is not there", quoted(role)),
+                "Postgres has no role of this name.",
+                "Create the role first.",
+            ),
+            Failure::ReservedRole { role } => parts(
+                Code::ERRCODE_RESERVED_NAME,
+                format!("role name {} is reserved", quoted(role)),
+                "PUBLIC, NONE and names that start with pg_ are Postgres's own.",
+                "Name a role of your own.",
+            ),
+            Failure::PowerfulRole { role, powers } => parts(
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("role {} is too powerful to be acted as", quoted(role)),
+                powers,
+                "Name a role without these attributes and memberships.",
+            ),
+            Failure::UserSuspended { username } => parts(
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("user \"{username}\" is suspended"),
+                "A suspended user can hold no new key.",
+                format!("To end the suspension: SELECT keywright.activate_user('{username}');"),
+            ),
+            Failure::UserOfOtherKind { username, kind, wanted } => parts(
+                Code::ERRCODE_DUPLICATE_OBJECT,
+                format!("user \"{username}\" is a {kind} user"),
+                format!("A {kind} user is never turned into a {wanted} user."),
+                "Choose another username.",
+            ),
+            Failure::OtherManager { what, manager } => parts(
+                Code::ERRCODE_DUPLICATE_OBJECT,
+                format!("{what} is managed by {}", quoted(manager.as_bytes())),
+                "Only its manager changes it.",
+                "Leave it to its manager, or choose another name.",
+            ),
+            Failure::NotLive { key_id, why, hint } => parts(
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("API key \"{key_id}\" is not live"),
+                why,
+                hint,
+            ),
+            Failure::InvalidToken => parts(
+                Code::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+                "API key is not valid".into(),
+                "",
+                "",
+            ),
+            Failure::NoRandomness => parts(
+                Code::ERRCODE_SYSTEM_ERROR,
+                "operating system gives no randomness".into(),
+                "Nothing was minted.",
+                "",
+            ),
+            Failure::Broken { object } => parts(
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{object} is missing"),
+                "The extension's objects were changed by hand.",
+                "Restore it, or reinstall the extension.",
+            ),
+        }
+    }
+}
+
+impl From<keywright_core::alphabet::NoRandomness> for Failure<'_> {
+    fn from(_: keywright_core::alphabet::NoRandomness) -> Self {
+        Failure::NoRandomness
+    }
+}

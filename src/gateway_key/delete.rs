@@ -1,0 +1,115 @@
+//! delete_gateway_key, by name or else by id; and what maintenance removes.
+
+use crate::error::Failure;
+use crate::record::Record;
+use crate::{args, spi};
+use pgrx::datum::Uuid;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{IntoDatum, pg_extern, pg_sys};
+
+struct Deleted {
+    id: Uuid,
+    name: String,
+    secret_prefix: String,
+    created_at: pg_sys::TimestampTz,
+    managed_by: Option<String>,
+    held_the_name: bool,
+}
+
+#[pg_extern(sql = false)]
+fn delete_gateway_key(
+    name_or_id: Option<&[u8]>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<Record, ErrorReport> {
+    let name = args::required("name_or_id", name_or_id)?;
+    let deleted = delete_by_name(name)
+        .or_else(|| delete_by_id(uuid_of(name)?))
+        .ok_or(Failure::NoGatewayKey { name })?;
+    let last_heartbeat_at = forget_heartbeat(deleted.id);
+    if deleted.held_the_name {
+        delete_superseded(&deleted.name);
+    }
+    Ok(Record::new(
+        fcinfo,
+        &[
+            deleted.id.into_datum(),
+            deleted.name.into_datum(),
+            deleted.secret_prefix.into_datum(),
+            deleted.created_at.into_datum(),
+            last_heartbeat_at.into_datum(),
+            deleted.managed_by.into_datum(),
+        ],
+    ))
+}
+
+macro_rules! delete_sql {
+    ($which:literal) => {
+        concat!(
+            "DELETE FROM keywright.gateway_keys WHERE ",
+            $which,
+            " RETURNING gateway_key_id, name, secret_prefix, created_at, managed_by, superseded_at IS NULL"
+        )
+    };
+}
+
+impl Deleted {
+    fn from_row(row: &spi::Row) -> Deleted {
+        Deleted {
+            id: row.must(1),
+            name: row.must(2),
+            secret_prefix: row.must(3),
+            created_at: row.must(4),
+            managed_by: row.get(5),
+            held_the_name: row.must(6),
+        }
+    }
+}
+
+fn delete_by_name(name: &[u8]) -> Option<Deleted> {
+    const DELETE: &str =
+        delete_sql!(r#"pg_catalog.lower(name) = pg_catalog.lower($1 COLLATE "C") AND superseded_at IS NULL"#);
+    spi::write(DELETE, &[spi::text(name)], Deleted::from_row).pop()
+}
+
+fn delete_by_id(id: Uuid) -> Option<Deleted> {
+    const DELETE: &str = delete_sql!("gateway_key_id = $1");
+    spi::write(DELETE, &[id.into()], Deleted::from_row).pop()
+}
+
+/// Tokens that were rotated away die with the key that took their name.
+fn delete_superseded(name: &str) {
+    const DELETE: &str = r#"
+        DELETE FROM keywright.gateway_keys
+         WHERE pg_catalog.lower(name) = pg_catalog.lower($1 COLLATE "C") AND superseded_at IS NOT NULL"#;
+    spi::count(DELETE, &[name.into()]);
+}
+
+fn forget_heartbeat(id: Uuid) -> Option<pg_sys::TimestampTz> {
+    const FORGET: &str =
+        "DELETE FROM keywright.gateway_key_heartbeats WHERE gateway_key_id = $1 RETURNING last_heartbeat_at";
+    spi::write(FORGET, &[id.into()], |row| row.must(1)).pop()
+}
+
+/// The plain form 8-4-4-4-12 of hexadecimal digits.
+fn uuid_of(text: &[u8]) -> Option<Uuid> {
+    let hyphens = [8, 13, 18, 23];
+    let well_formed = text.len() == 36
+        && text
+            .iter()
+            .enumerate()
+            .all(|(at, byte)| if hyphens.contains(&at) { *byte == b'-' } else { byte.is_ascii_hexdigit() });
+    let digits: Vec<u8> = text.iter().copied().filter(|byte| *byte != b'-').collect();
+    let digits = str::from_utf8(&digits).ok().filter(|_| well_formed)?;
+    Some(Uuid::from_bytes(u128::from_str_radix(digits, 16).ok()?.to_be_bytes()))
+}
+
+#[pg_extern(sql = false)]
+fn purge_gateway_keys() -> i64 {
+    const KEYS: &str = "DELETE FROM keywright.gateway_keys WHERE expires_at <= pg_catalog.clock_timestamp()";
+    const HEARTBEATS: &str = r#"
+        DELETE FROM keywright.gateway_key_heartbeats AS h
+         WHERE NOT EXISTS (SELECT FROM keywright.gateway_keys AS k WHERE k.gateway_key_id = h.gateway_key_id)"#;
+    let purged = spi::count(KEYS, &[]);
+    spi::count(HEARTBEATS, &[]);
+    purged as i64
+}

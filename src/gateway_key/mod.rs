@@ -1,0 +1,8 @@
+//! Gateway keys: belong to a deployment component, have a name and a heartbeat, no expiry.
+
+mod delete;
+mod ensure;
+mod heartbeat;
+mod mint;
+mod rotate;
+mod verify;

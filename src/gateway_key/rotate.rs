@@ -1,0 +1,39 @@
+//! rotate_gateway_key: a successor at once, the predecessor for a while.
+
+use super::mint::{self, lock_holder, supersede};
+use crate::error::Failure;
+use crate::record::Record;
+use crate::{api_key, args, probe};
+use pgrx::datum::Interval;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{IntoDatum, pg_extern, pg_sys};
+
+#[pg_extern(sql = false)]
+fn rotate_gateway_key(
+    name: Option<&[u8]>,
+    grace: Option<Interval>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<Record, ErrorReport> {
+    let name = args::required("name", name)?;
+    let grace = args::duration("grace", grace)?;
+    let gone = || Failure::NoGatewayKey { name };
+    let old = lock_holder(name).ok_or_else(gone)?;
+    let now = probe::now();
+    let end = api_key::after(now, grace);
+    supersede(old.id, now, end);
+    let stored_name = name.to_ascii_lowercase();
+    // The lock on the predecessor keeps the name free for us.
+    let new = mint::insert(&stored_name, old.manager.as_deref().map(str::as_bytes))?.ok_or_else(gone)?;
+    Ok(Record::new(
+        fcinfo,
+        &[
+            new.id.into_datum(),
+            stored_name.into_datum(),
+            new.minted.public.into_datum(),
+            new.minted.token.expose().into_datum(),
+            new.created_at.into_datum(),
+            old.id.into_datum(),
+            end.into_datum(),
+        ],
+    ))
+}

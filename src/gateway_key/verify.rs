@@ -1,0 +1,45 @@
+//! verify_gateway_key: as for API keys, with one table to ask.
+
+use crate::probe::{self, Keyed, Row};
+use crate::record::Record;
+use keywright_core::digest::{self, DIGEST_LEN, Digest};
+use keywright_core::token::GatewayKey;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{IntoDatum, pg_extern, pg_sys};
+
+const BY_PREFIX: Keyed =
+    Keyed { table: c"gateway_keys", index: c"gateway_keys_secret_prefix_key", equal: pg_sys::F_TEXTEQ };
+
+/// Columns of `keywright.gateway_keys`, as its CREATE TABLE has them.
+mod column {
+    pub const GATEWAY_KEY_ID: i32 = 1;
+    pub const NAME: i32 = 2;
+    pub const HASHED_SECRET: i32 = 4;
+    pub const EXPIRES_AT: i32 = 7;
+}
+
+#[pg_extern(sql = false)]
+fn verify_gateway_key(token: Option<&[u8]>, fcinfo: pg_sys::FunctionCallInfo) -> Result<Record, ErrorReport> {
+    const NO_DIGEST: Digest = [0; DIGEST_LEN];
+    let inactive = || Record::new(fcinfo, &[false.into_datum(), None, None]);
+    let Some(presented) = token.and_then(GatewayKey::parse) else { return Ok(inactive()) };
+    let digest = presented.digest();
+    let now = probe::now();
+    let prefix = presented.prefix().into_datum().unwrap_or(pg_sys::Datum::null());
+    Ok(probe::find(&BY_PREFIX, None, prefix, |key, _| {
+        let stored = key.and_then(|key| key.bytes(column::HASHED_SECRET)).unwrap_or(&NO_DIGEST);
+        let right = digest::matches(&digest, stored);
+        match key {
+            Some(key) if right & is_live(key, now) => Record::new(
+                fcinfo,
+                &[true.into_datum(), key.get(column::GATEWAY_KEY_ID), key.get(column::NAME)],
+            ),
+            _ => inactive(),
+        }
+    })?)
+}
+
+/// The key that holds its name does not expire; one that was rotated away does.
+fn is_live(key: &Row, now: pg_sys::TimestampTz) -> bool {
+    key.time(column::EXPIRES_AT).is_none_or(|end| now < end)
+}

@@ -1,0 +1,42 @@
+//! keywright: PostgreSQL as the authority over machine credentials.
+//!
+//! The SQL surface is written by hand in `sql/schema/`, one file a room, and says who may call what; the
+//! functions it names are here, one folder a room. What can be decided without a database is in `core/`.
+//!
+//! - `user`: identities that own keys
+//! - `api_key`: mint, ensure, verify, rotate, revoke, explain, purge
+//! - `gateway_key`: the same for deployment components, with a heartbeat
+//! - `access`: capabilities and the privileges they stand for
+//! - `rules`: checks the SQL side asks for
+//!
+//! Below them: `probe` (one row by an index, under the latest snapshot), `spi` (our own statements), `record`
+//! (a row as a result), `args`, `settings` and `error`.
+
+use pgrx::{extension_sql_file, pg_guard, pg_module_magic};
+
+mod access;
+mod api_key;
+mod args;
+mod error;
+mod gateway_key;
+mod probe;
+mod record;
+mod rules;
+mod settings;
+mod spi;
+mod user;
+
+pg_module_magic!();
+
+extension_sql_file!("../sql/schema/00_schema.sql", name = "schema", bootstrap);
+extension_sql_file!("../sql/schema/10_user.sql", name = "user", requires = ["schema"]);
+extension_sql_file!("../sql/schema/30_api_key.sql", name = "api_key", requires = ["user"]);
+extension_sql_file!("../sql/schema/40_gateway_key.sql", name = "gateway_key", requires = ["api_key"]);
+extension_sql_file!("../sql/schema/80_access.sql", name = "access", requires = ["gateway_key"]);
+extension_sql_file!("../sql/schema/90_maintenance.sql", name = "maintenance", requires = ["access"]);
+extension_sql_file!("../sql/schema/99_privileges.sql", name = "privileges", finalize);
+
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    settings::define();
+}

@@ -1,0 +1,118 @@
+//! Rows as the result of functions with OUT parameters.
+
+use pgrx::callconv::{BoxRet, FcInfo};
+use pgrx::datum::Datum;
+use pgrx::pg_sys;
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+thread_local! {
+    /// The row types of our functions, by function. The OUT parameters of a function never change without
+    /// its oid changing, so an entry is never wrong.
+    static SHAPES: RefCell<HashMap<pg_sys::Oid, pg_sys::TupleDesc>> = RefCell::default();
+}
+
+/// A finished row; null stands for "no row".
+#[derive(Debug)]
+pub struct Record(Option<pg_sys::Datum>);
+
+pgrx::impl_sql_translatable!(Record, "record");
+
+impl Record {
+    pub const NONE: Record = Record(None);
+
+    /// A row of the calling function's OUT parameters. The columns are copied.
+    ///
+    /// `columns` must have the number and the types of the OUT parameters, which the SQL declares.
+    pub fn new(fcinfo: pg_sys::FunctionCallInfo, columns: &[Option<pg_sys::Datum>]) -> Record {
+        let (mut values, mut nulls) = split(columns);
+        // SAFETY: `shape` is a blessed descriptor that lives as long as the process; it has as many columns
+        // as both arrays, and heap_form_tuple copies what it is given.
+        unsafe {
+            let shape = shape(fcinfo);
+            assert_eq!((*shape).natts as usize, columns.len(), "columns of a result");
+            let tuple = pg_sys::heap_form_tuple(shape, values.as_mut_ptr(), nulls.as_mut_ptr());
+            Record(Some(pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data)))
+        }
+    }
+}
+
+// SAFETY: the datum was made in the memory context of the call, as the function's result must be.
+unsafe impl BoxRet for Record {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        match self.0 {
+            // SAFETY: a composite datum of the function's own row type.
+            Some(datum) => unsafe { fcinfo.return_raw_datum(datum) },
+            None => fcinfo.return_null(),
+        }
+    }
+}
+
+/// Rows of a set-returning function, collected in a tuplestore.
+#[derive(Debug)]
+pub struct Rows {
+    info: *mut pg_sys::ReturnSetInfo,
+}
+
+pgrx::impl_sql_translatable!(Rows, "record");
+
+impl Rows {
+    pub fn new(fcinfo: pg_sys::FunctionCallInfo) -> Rows {
+        // SAFETY: Postgres calls a function declared SETOF with a ReturnSetInfo, which InitMaterializedSRF
+        // checks before it makes the tuplestore.
+        unsafe {
+            pg_sys::InitMaterializedSRF(fcinfo, 0);
+            Rows { info: (*fcinfo).resultinfo.cast() }
+        }
+    }
+
+    /// Adds a row; the columns are copied.
+    pub fn push(&self, columns: &[Option<pg_sys::Datum>]) {
+        let (mut values, mut nulls) = split(columns);
+        // SAFETY: `info` is valid until the function returns, and both arrays have as many columns as its
+        // descriptor.
+        unsafe {
+            let shape = (*self.info).setDesc;
+            assert_eq!((*shape).natts as usize, columns.len(), "columns of a result");
+            pg_sys::tuplestore_putvalues(
+                (*self.info).setResult,
+                shape,
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            );
+        }
+    }
+}
+
+// SAFETY: in materialize mode the result itself is ignored.
+unsafe impl BoxRet for Rows {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        fcinfo.return_null()
+    }
+}
+
+fn split(columns: &[Option<pg_sys::Datum>]) -> (Vec<pg_sys::Datum>, Vec<bool>) {
+    columns.iter().map(|column| (column.unwrap_or(pg_sys::Datum::null()), column.is_none())).unzip()
+}
+
+/// # Safety
+/// `fcinfo` is the one the current function was called with.
+unsafe fn shape(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::TupleDesc {
+    // SAFETY: Postgres fills flinfo for every call by the function manager.
+    let oid = unsafe { (*(*fcinfo).flinfo).fn_oid };
+    if let Some(shape) = SHAPES.with_borrow(|shapes| shapes.get(&oid).copied()) {
+        return shape;
+    }
+    let mut shape: pg_sys::TupleDesc = std::ptr::null_mut();
+    // SAFETY: the copy is made in the context that lives as long as the process, and only then blessed.
+    let shape = unsafe {
+        pg_sys::get_call_result_type(fcinfo, std::ptr::null_mut(), &mut shape);
+        assert!(!shape.is_null(), "function has no OUT parameters");
+        let before = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
+        let copy = pg_sys::BlessTupleDesc(pg_sys::CreateTupleDescCopy(shape));
+        pg_sys::MemoryContextSwitchTo(before);
+        copy
+    };
+    SHAPES.with_borrow_mut(|shapes| shapes.insert(oid, shape));
+    shape
+}

@@ -1,0 +1,191 @@
+//! Our own statements: constant text, bound arguments, plans kept for the life of the session.
+//!
+//! Both kinds run under a snapshot of this moment, so that a function called inside REPEATABLE READ decides
+//! on what is, not on what was when the transaction began.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::{FromDatum, PgBuiltInOids, pg_sys};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::{CString, c_char};
+
+pub type Arg<'a> = DatumWithOid<'a>;
+
+thread_local! {
+    static PLANS: RefCell<HashMap<&'static str, pg_sys::SPIPlanPtr>> = RefCell::default();
+    static WRITING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// True while one of our own statements writes. Triggers that refuse writes by hand ask this.
+pub fn writing() -> bool {
+    WRITING.get()
+}
+
+/// Sets the mark and puts the earlier one back, also when an error unwinds.
+struct Mark(bool);
+
+impl Mark {
+    fn set(to: bool) -> Mark {
+        Mark(WRITING.replace(to))
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        WRITING.set(self.0);
+    }
+}
+
+/// A row of a result; columns count from 1.
+#[derive(Debug)]
+pub struct Row {
+    tuple: pg_sys::HeapTuple,
+    shape: pg_sys::TupleDesc,
+}
+
+impl Row {
+    pub fn get<T: FromDatum>(&self, column: i32) -> Option<T> {
+        let mut null = false;
+        // SAFETY: tuple and descriptor are those of the same SPI result, which lives while rows are read.
+        // `T` is always an owned type, so nothing outlives them.
+        unsafe {
+            let datum = pg_sys::SPI_getbinval(self.tuple, self.shape, column, &mut null);
+            T::from_datum(datum, null)
+        }
+    }
+
+    /// A column that is never null.
+    pub fn must<T: FromDatum>(&self, column: i32) -> T {
+        self.get(column).expect("column declared NOT NULL")
+    }
+}
+
+/// Text in whatever encoding the database has.
+pub fn text<'a>(bytes: impl Into<Option<&'a [u8]>>) -> Arg<'a> {
+    let bytes: Option<&[u8]> = bytes.into();
+    // SAFETY: text and bytea are the same varlena.
+    unsafe { DatumWithOid::new(bytes, PgBuiltInOids::TEXTOID.value()) }
+}
+
+/// A moment, as `probe::now` gives it.
+pub fn time<'a>(moment: pg_sys::TimestampTz) -> Arg<'a> {
+    // SAFETY: timestamptz is passed by value as the same 64-bit number.
+    unsafe { DatumWithOid::new(moment, PgBuiltInOids::TIMESTAMPTZOID.value()) }
+}
+
+/// Runs a statement that only reads. Writes nothing and takes no row lock.
+pub fn read<T>(sql: &'static str, args: &[Arg], each: impl FnMut(&Row) -> T) -> Vec<T> {
+    execute(sql, args, true, each)
+}
+
+/// Runs a statement that writes or locks.
+pub fn write<T>(sql: &'static str, args: &[Arg], each: impl FnMut(&Row) -> T) -> Vec<T> {
+    let _mark = Mark::set(true);
+    execute(sql, args, false, each)
+}
+
+/// Runs a statement that writes, for the number of rows it touched.
+pub fn count(sql: &'static str, args: &[Arg]) -> u64 {
+    let _mark = Mark::set(true);
+    let mut touched = 0;
+    run(kept_plan(sql, args), args, false, |processed, _| touched = processed);
+    touched
+}
+
+/// Runs a utility statement, such as GRANT, whose text was put together with quoted identifiers.
+pub fn utility(sql: &str) {
+    run(|| prepare(sql, &[]), &[], false, |_, _| ());
+}
+
+fn execute<T>(sql: &'static str, args: &[Arg], read_only: bool, mut each: impl FnMut(&Row) -> T) -> Vec<T> {
+    let mut rows = Vec::new();
+    run(kept_plan(sql, args), args, read_only, |_, table| {
+        if let Some(table) = table {
+            for at in 0..table.numvals as usize {
+                // SAFETY: `vals` has `numvals` tuples of the shape `tupdesc`.
+                let tuple = unsafe { *table.vals.add(at) };
+                rows.push(each(&Row { tuple, shape: table.tupdesc }));
+            }
+        }
+    });
+    rows
+}
+
+fn run(
+    plan: impl FnOnce() -> pg_sys::SPIPlanPtr,
+    args: &[Arg],
+    read_only: bool,
+    result: impl FnOnce(u64, Option<&pg_sys::SPITupleTable>),
+) {
+    let mut values: Vec<pg_sys::Datum> = Vec::with_capacity(args.len());
+    let mut nulls: Vec<c_char> = Vec::with_capacity(args.len());
+    for arg in args {
+        let datum = arg.datum();
+        nulls.push(if datum.is_none() { b'n' } else { b' ' } as c_char);
+        values.push(datum.map_or(pg_sys::Datum::null(), |datum| datum.sans_lifetime()));
+    }
+    // SAFETY: connected before and finished after; an error in between unwinds to the transaction, which
+    // closes the connection. Values and nulls have as many entries as the plan has parameters, of their
+    // types, and live until the statement has run.
+    unsafe {
+        pg_sys::SPI_connect();
+        let plan = plan();
+        let code = pg_sys::SPI_execute_snapshot(
+            plan,
+            values.as_mut_ptr(),
+            nulls.as_ptr(),
+            pg_sys::GetLatestSnapshot(),
+            std::ptr::null_mut(),
+            read_only,
+            true,
+            0,
+        );
+        assert!(code >= 0, "statement failed with SPI code {code}");
+        result(pg_sys::SPI_processed, pg_sys::SPI_tuptable.as_ref());
+        pg_sys::SPI_finish();
+    }
+}
+
+/// The plan of a constant statement, made once a session. Postgres makes it anew by itself when a table it
+/// uses has changed.
+fn kept_plan(sql: &'static str, args: &[Arg]) -> impl FnOnce() -> pg_sys::SPIPlanPtr {
+    let types: Vec<pg_sys::Oid> = args.iter().map(Arg::oid).collect();
+    move || {
+        if let Some(plan) = PLANS.with_borrow(|plans| plans.get(sql).copied()) {
+            return plan;
+        }
+        let plan = prepare(sql, &types);
+        // SAFETY: a plan just made; keeping it moves it out of the procedure's memory.
+        unsafe { pg_sys::SPI_keepplan(plan) };
+        PLANS.with_borrow_mut(|plans| plans.insert(sql, plan));
+        plan
+    }
+}
+
+fn prepare(sql: &str, types: &[pg_sys::Oid]) -> pg_sys::SPIPlanPtr {
+    let sql = CString::new(sql).expect("statement without a NUL");
+    let mut types = types.to_vec();
+    // SAFETY: connected to SPI; text and types are valid for the call, which copies them.
+    let plan = unsafe { pg_sys::SPI_prepare(sql.as_ptr(), types.len() as i32, types.as_mut_ptr()) };
+    assert!(!plan.is_null(), "statement can not be prepared");
+    plan
+}
+
+/// True when the transaction that wrote a row with this xmin is the current one.
+pub fn is_own(xmin: pg_sys::TransactionId) -> bool {
+    // SAFETY: looks at the transaction's own state.
+    unsafe { pg_sys::TransactionIdIsCurrentTransactionId(xmin) }
+}
+
+/// When the running statement reached the server, or its transaction began if that was later (as it is in a
+/// procedure after a COMMIT).
+pub fn call_started() -> pg_sys::TimestampTz {
+    // SAFETY: both read the transaction's own state.
+    unsafe { pg_sys::GetCurrentStatementStartTimestamp().max(pg_sys::GetCurrentTransactionStartTimestamp()) }
+}
+
+/// Text of any encoding as a result column.
+pub fn text_datum(bytes: &[u8]) -> pg_sys::Datum {
+    use pgrx::IntoDatum;
+    bytes.into_datum().unwrap_or(pg_sys::Datum::null())
+}

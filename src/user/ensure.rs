@@ -1,0 +1,216 @@
+//! ensure_user and ensure_system_user: read without a lock first, write only what differs.
+
+use crate::error::Failure;
+use crate::record::Record;
+use crate::{args, spi};
+use keywright_core::text::Kind;
+use pgrx::datum::Uuid;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{IntoDatum, pg_extern, pg_sys};
+
+const KINDS: [&[u8]; 2] = [b"human", b"service"];
+
+/// What a user should be; null leaves a property as it is.
+struct Wanted<'a> {
+    username: &'a [u8],
+    kind: &'a str,
+    email: Option<&'a [u8]>,
+    display_name: Option<&'a [u8]>,
+    db_role: Option<&'a [u8]>,
+    managed_by: Option<&'a [u8]>,
+}
+
+/// What it is.
+struct Found {
+    id: Uuid,
+    username: String,
+    kind: String,
+    manager: Option<String>,
+    differs: bool,
+}
+
+#[pg_extern(sql = false)]
+fn ensure_system_user(
+    username: Option<&[u8]>,
+    email: Option<&[u8]>,
+    display_name: Option<&[u8]>,
+    managed_by: Option<&[u8]>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<Record, ErrorReport> {
+    let username = args::required("username", username)?;
+    ensure(&Wanted { username, kind: "system", email, display_name, db_role: None, managed_by }, fcinfo)
+}
+
+#[pg_extern(sql = false)]
+fn ensure_user(
+    username: Option<&[u8]>,
+    kind: Option<&[u8]>,
+    email: Option<&[u8]>,
+    display_name: Option<&[u8]>,
+    db_role: Option<&[u8]>,
+    managed_by: Option<&[u8]>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<Record, ErrorReport> {
+    let username = args::required("username", username)?;
+    let kind = args::required("kind", kind)?;
+    if !KINDS.contains(&kind) {
+        return Err(Failure::Argument {
+            argument: "kind",
+            faults: vec!["It must be human or service.".into()],
+            hint: "System users are made by keywright.ensure_system_user.",
+        }
+        .into());
+    }
+    let kind = if kind == KINDS[0] { "human" } else { "service" };
+    if let Some(role) = db_role.filter(|role| !role.is_empty()) {
+        require_harmless_role(role)?;
+    }
+    ensure(&Wanted { username, kind, email, display_name, db_role, managed_by }, fcinfo)
+}
+
+fn ensure(wanted: &Wanted, fcinfo: pg_sys::FunctionCallInfo) -> Result<Record, ErrorReport> {
+    args::words("email", Kind::Email, wanted.email)?;
+    args::words("display_name", Kind::DisplayName, wanted.display_name)?;
+    args::words("managed_by", Kind::Manager, wanted.managed_by)?;
+    let (id, outcome) = settle(wanted)?;
+    Ok(Record::new(fcinfo, &[id.into_datum(), outcome.into_datum()]))
+}
+
+/// Goes round again only when another session made or deleted the user in between.
+fn settle(wanted: &Wanted) -> Result<(Uuid, &'static str), ErrorReport> {
+    loop {
+        let Some(found) = look(wanted, spi::read) else {
+            match insert(wanted) {
+                Some(id) => return Ok((id, "created")),
+                None => continue,
+            }
+        };
+        if !found.change_needed(wanted)? {
+            return Ok((found.id, "unchanged"));
+        }
+        // Under the lock the user may turn out to be as wanted already, or gone.
+        let Some(found) = look_and_lock(wanted) else { continue };
+        if !found.change_needed(wanted)? {
+            return Ok((found.id, "unchanged"));
+        }
+        update(found.id, wanted);
+        return Ok((found.id, "updated"));
+    }
+}
+
+impl Found {
+    fn from_row(row: &spi::Row) -> Found {
+        Found {
+            id: row.must(1),
+            username: row.must(2),
+            kind: row.must(3),
+            manager: row.get(4),
+            differs: row.must(5),
+        }
+    }
+
+    fn change_needed<'a>(&'a self, wanted: &Wanted<'a>) -> Result<bool, Failure<'a>> {
+        if self.kind != wanted.kind {
+            return Err(Failure::UserOfOtherKind {
+                username: &self.username,
+                kind: &self.kind,
+                wanted: wanted.kind,
+            });
+        }
+        match &self.manager {
+            Some(manager) if self.differs && Some(manager.as_bytes()) != wanted.managed_by => {
+                Err(Failure::OtherManager { what: format!("user \"{}\"", self.username), manager })
+            }
+            _ => Ok(self.differs),
+        }
+    }
+}
+
+/// The one place that says what counts as a difference. A user nobody manages is taken over by the first
+/// manager who names itself.
+macro_rules! look_sql {
+    ($lock:literal) => {
+        concat!(
+            r#"SELECT user_id, username, kind, managed_by,
+                      (kind = 'system' AND status <> 'active')
+                   OR coalesce(email <> $2, false)
+                   OR coalesce(display_name <> $3, false)
+                   OR ($4 IS NOT NULL AND db_role IS DISTINCT FROM nullif($4, ''))
+                   OR ($5 IS NOT NULL AND managed_by IS DISTINCT FROM $5)
+                 FROM keywright.users
+                WHERE pg_catalog.lower(username) = pg_catalog.lower($1 COLLATE "C") AND deleted_at IS NULL"#,
+            $lock
+        )
+    };
+}
+
+type Query = fn(&'static str, &[spi::Arg], fn(&spi::Row) -> Found) -> Vec<Found>;
+
+fn look(wanted: &Wanted, query: Query) -> Option<Found> {
+    query(look_sql!(""), &wanted.args(), Found::from_row).pop()
+}
+
+fn look_and_lock(wanted: &Wanted) -> Option<Found> {
+    spi::write(look_sql!(" FOR UPDATE"), &wanted.args(), Found::from_row).pop()
+}
+
+impl Wanted<'_> {
+    fn args(&self) -> [spi::Arg<'_>; 5] {
+        [
+            spi::text(self.username),
+            spi::text(self.email),
+            spi::text(self.display_name),
+            spi::text(self.db_role),
+            spi::text(self.managed_by),
+        ]
+    }
+}
+
+fn insert(wanted: &Wanted) -> Option<Uuid> {
+    const INSERT: &str = r#"
+        INSERT INTO keywright.users (username, email, display_name, db_role, managed_by, kind)
+        VALUES ($1, coalesce($2, ''), coalesce($3, ''), nullif($4, ''), $5, $6)
+        ON CONFLICT (pg_catalog.lower(username)) WHERE deleted_at IS NULL DO NOTHING
+        RETURNING user_id"#;
+    let [a, b, c, d, e] = wanted.args();
+    spi::write(INSERT, &[a, b, c, d, e, wanted.kind.into()], |row| row.must(1)).pop()
+}
+
+fn update(id: Uuid, wanted: &Wanted) {
+    const UPDATE: &str = r#"
+        UPDATE keywright.users
+           SET email = coalesce($2, email),
+               display_name = coalesce($3, display_name),
+               db_role = CASE WHEN $4 IS NULL THEN db_role ELSE nullif($4, '') END,
+               managed_by = coalesce($5, managed_by),
+               status = CASE WHEN kind = 'system' THEN 'active' ELSE status END,
+               updated_at = pg_catalog.clock_timestamp()
+         WHERE user_id = $1"#;
+    let [_, b, c, d, e] = wanted.args();
+    spi::count(UPDATE, &[id.into(), b, c, d, e]);
+}
+
+/// A user may act as a role only if that gives it no power over the server.
+fn require_harmless_role(role: &[u8]) -> Result<(), Failure<'_>> {
+    const POWERS: &str = r#"
+        SELECT pg_catalog.concat_ws(', ',
+                 CASE WHEN r.rolsuper THEN 'SUPERUSER' END,
+                 CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END,
+                 CASE WHEN r.rolreplication THEN 'REPLICATION' END,
+                 CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END,
+                 CASE WHEN r.rolcreatedb THEN 'CREATEDB' END,
+                 CASE WHEN NOT r.rolsuper THEN (
+                   SELECT 'member of ' || pg_catalog.string_agg(s.rolname::text, ', ' ORDER BY s.rolname)
+                     FROM pg_catalog.pg_roles AS s
+                    WHERE s.rolsuper AND pg_catalog.pg_has_role(r.oid, s.oid, 'MEMBER')) END)
+          FROM pg_catalog.pg_roles AS r
+         WHERE r.rolname = $1"#;
+    crate::access::require_free_name(role)?;
+    match spi::read(POWERS, &[spi::text(role)], |row| row.must::<String>(1)).pop() {
+        None => Err(Failure::NoRole { role }),
+        Some(powers) if !powers.is_empty() => {
+            Err(Failure::PowerfulRole { role, powers: format!("It has {powers}.") })
+        }
+        Some(_) => Ok(()),
+    }
+}

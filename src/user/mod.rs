@@ -1,0 +1,85 @@
+//! Users: identities that own keys.
+
+mod ensure;
+mod status;
+
+use crate::error::Failure;
+use crate::probe::Keyed;
+use crate::{args, spi};
+use pgrx::datum::Uuid;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{pg_extern, pg_sys};
+
+/// How verification finds an owner.
+pub const BY_ID: Keyed = Keyed { table: c"users", index: c"users_pkey", equal: pg_sys::F_UUID_EQ };
+
+/// Columns of `keywright.users`, as its CREATE TABLE has them.
+pub mod column {
+    pub const USERNAME: i32 = 2;
+    pub const STATUS: i32 = 4;
+    pub const DELETED_AT: i32 = 11;
+}
+
+pub const ACTIVE: &[u8] = b"active";
+
+/// A living user.
+#[derive(Debug)]
+pub struct User {
+    pub id: Uuid,
+    pub username: String,
+    active: bool,
+}
+
+impl User {
+    fn from_row(row: &spi::Row) -> User {
+        User { id: row.must(1), username: row.must(2), active: row.must(3) }
+    }
+
+    /// Holds this very user, as `hold` does.
+    pub fn hold(&self) -> Result<User, Failure<'_>> {
+        const HOLD: &str = r#"
+            SELECT user_id, username, status = 'active'
+              FROM keywright.users WHERE user_id = $1 AND deleted_at IS NULL FOR SHARE"#;
+        let username = self.username.as_bytes();
+        spi::write(HOLD, &[self.id.into()], User::from_row).pop().ok_or(Failure::NoUser { username })
+    }
+
+    /// Refuses a suspended user.
+    pub fn require_active(&self) -> Result<(), Failure<'_>> {
+        if self.active { Ok(()) } else { Err(Failure::UserSuspended { username: &self.username }) }
+    }
+}
+
+pub fn find(username: &[u8]) -> Result<User, Failure<'_>> {
+    const FIND: &str = r#"
+        SELECT user_id, username, status = 'active'
+          FROM keywright.users
+         WHERE pg_catalog.lower(username) = pg_catalog.lower($1 COLLATE "C") AND deleted_at IS NULL"#;
+    spi::read(FIND, &[spi::text(username)], User::from_row).pop().ok_or(Failure::NoUser { username })
+}
+
+/// As `find`, and holds the user as it is until the transaction ends. SHARE, because KEY SHARE would not
+/// conflict with a deletion in flight, which changes no key column.
+pub fn hold(username: &[u8]) -> Result<User, Failure<'_>> {
+    const HOLD: &str = r#"
+        SELECT user_id, username, status = 'active'
+          FROM keywright.users
+         WHERE pg_catalog.lower(username) = pg_catalog.lower($1 COLLATE "C") AND deleted_at IS NULL
+           FOR SHARE"#;
+    spi::write(HOLD, &[spi::text(username)], User::from_row).pop().ok_or(Failure::NoUser { username })
+}
+
+/// The living owner of an API key.
+pub fn owner_of(key_id: &str) -> Option<User> {
+    const OWNER: &str = r#"
+        SELECT u.user_id, u.username, u.status = 'active'
+          FROM keywright.api_keys AS k
+          JOIN keywright.users AS u ON u.user_id = k.user_id
+         WHERE k.key_id = $1 AND u.deleted_at IS NULL"#;
+    spi::read(OWNER, &[key_id.into()], User::from_row).pop()
+}
+
+#[pg_extern(sql = false)]
+fn user_id(username: Option<&[u8]>) -> Result<Uuid, ErrorReport> {
+    Ok(find(args::required("username", username)?)?.id)
+}
