@@ -1,0 +1,30 @@
+# keywright. `make demo` shows it working, `make test` proves it.
+
+# Versions that `make test` covers: 15 is Debian's, 18 comes from PyPI.
+PG ?= 15 18
+PG_CONFIG ?= pg_config
+
+demo: ## See it work: installs what is missing, builds, starts a private cluster, walks through the main job
+	@scripts/demo $(firstword $(PG))
+
+test: ## Everything, on every version in PG
+	@scripts/test $(PG)
+
+install: ## Build in release and install into the Postgres of PG_CONFIG
+	@scripts/install $(PG_CONFIG)
+
+installcheck: ## Regression tests of an installed keywright, on the running server of PGHOST and PGPORT
+	@scripts/installcheck $(PG_CONFIG)
+
+uninstall: ## Remove it from the Postgres of PG_CONFIG
+	rm -f "$$($(PG_CONFIG) --pkglibdir)/keywright.so"
+	rm -f "$$($(PG_CONFIG) --sharedir)"/extension/keywright.control
+	rm -f "$$($(PG_CONFIG) --sharedir)"/extension/keywright--*.sql
+
+clean: ## Remove what was built
+	rm -rf target
+
+help: ## This list
+	@sed -n 's/^\([a-z]*\): ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+.PHONY: demo test install installcheck uninstall clean help
