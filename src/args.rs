@@ -52,8 +52,8 @@ pub fn duration<'a>(argument: &'static str, value: Option<Interval>) -> Result<I
 
 /// PostgreSQL 17 and later have infinite intervals, spelled as the extreme of every field.
 pub fn is_finite(value: &Interval) -> bool {
-    !(value.months() == i32::MAX && value.days() == i32::MAX)
-        && !(value.months() == i32::MIN && value.days() == i32::MIN)
+    let fields = (value.months(), value.days());
+    fields != (i32::MAX, i32::MAX) && fields != (i32::MIN, i32::MIN)
 }
 
 /// A number of rows from 1 to `most`.

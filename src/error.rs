@@ -6,6 +6,22 @@ use keywright_core::printable::quoted;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode as Code;
 use pgrx::pg_sys::panic::ErrorReport;
 
+/// Keeps backtraces out of DETAIL, where they would reach clients of a server whose environment happens to
+/// have RUST_BACKTRACE. The standard library decides once, at the first capture, so that is made here.
+pub fn no_backtraces() {
+    const SETTING: &str = "RUST_LIB_BACKTRACE";
+    let before = std::env::var_os(SETTING);
+    // SAFETY: called while the library is loaded, when the process has a single thread.
+    unsafe { std::env::set_var(SETTING, "0") };
+    _ = std::backtrace::Backtrace::capture();
+    match before {
+        // SAFETY: as above.
+        Some(value) => unsafe { std::env::set_var(SETTING, value) },
+        // SAFETY: as above.
+        None => unsafe { std::env::remove_var(SETTING) },
+    }
+}
+
 #[derive(Debug)]
 pub enum Failure<'a> {
     /// An argument is null that must not be.
@@ -119,8 +135,8 @@ impl Failure<'_> {
             ),
             Failure::NoRole { role } => parts(
                 Code::ERRCODE_UNDEFINED_OBJECT,
-                format!("role {} is not there", quoted(role)),
-                "Postgres has no role of this name.",
+                format!("role {} does not exist", quoted(role)),
+                "",
                 "Create the role first.",
             ),
             Failure::ReservedRole { role } => parts(
@@ -139,7 +155,7 @@ impl Failure<'_> {
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("user \"{username}\" is suspended"),
                 "A suspended user can hold no new key.",
-                format!("To end the suspension: SELECT keywright.activate_user('{username}');"),
+                format!("A reconciler ends it with: SELECT keywright.activate_user('{username}');"),
             ),
             Failure::UserOfOtherKind { username, kind, wanted } => parts(
                 Code::ERRCODE_DUPLICATE_OBJECT,

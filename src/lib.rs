@@ -9,14 +9,17 @@
 //! - `access`: capabilities and the privileges they stand for
 //! - `rules`: checks the SQL side asks for
 //!
-//! Below them: `probe` (one row by an index, under the latest snapshot), `spi` (our own statements), `record`
-//! (a row as a result), `args`, `settings` and `error`.
+//! Below them: `probe` (rows by an index, under the latest snapshot), `spi` (our own statements), `record`
+//! (a row as a result), `args`, `clock`, `settings` and `error`.
+
+#![allow(clippy::result_large_err, reason = "pgrx's ErrorReport is large, and leaves a function once")]
 
 use pgrx::{extension_sql_file, pg_guard, pg_module_magic};
 
 mod access;
 mod api_key;
 mod args;
+mod clock;
 mod error;
 mod gateway_key;
 mod probe;
@@ -38,5 +41,6 @@ extension_sql_file!("../sql/schema/99_privileges.sql", name = "privileges", fina
 
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    error::no_backtraces();
     settings::define();
 }

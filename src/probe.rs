@@ -1,4 +1,4 @@
-//! One row by a unique index, under a snapshot of this very moment.
+//! Rows by a unique index, under a snapshot of this very moment.
 //!
 //! No SQL is parsed and nothing is planned, so nobody's search_path, role or settings matter. The snapshot is
 //! newer than that of the statement and of the transaction: what another session committed a microsecond ago
@@ -45,54 +45,101 @@ impl Row {
     }
 }
 
-/// Asks `keyed` for `key`, under `snapshot` or, if there is none yet, a new one; `read` gets the row and the
-/// snapshot it was seen under.
-pub fn find<R>(
-    keyed: &Keyed,
-    snapshot: Option<pg_sys::Snapshot>,
-    key: pg_sys::Datum,
-    read: impl FnOnce(Option<&Row>, pg_sys::Snapshot) -> R,
-) -> Result<R, Failure<'static>> {
-    let (table_oid, index_oid) = oids(keyed)?;
-    const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-    // SAFETY: table and index are opened and locked before they are read and closed after; the scan and the
-    // slot end before them; on an error the transaction's resource owner releases all of it. The scan key's
-    // type is that of the index (`Keyed::equal`), its collation "C" like the columns'.
-    unsafe {
-        let table = pg_sys::table_open(table_oid, LOCK);
-        let index = pg_sys::index_open(index_oid, LOCK);
-        if !(*(*index).rd_index).indisvalid {
-            return Err(broken(keyed.index));
+const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+
+/// A table that is open for look-ups.
+#[derive(Debug)]
+struct Open {
+    table: pg_sys::Relation,
+    index: pg_sys::Relation,
+    slot: *mut pg_sys::TupleTableSlot,
+    equal: u32,
+}
+
+impl Open {
+    fn new(keyed: &Keyed) -> Result<Open, Failure<'static>> {
+        let (table, index) = oids(keyed)?;
+        // SAFETY: opened and locked here, closed when the reader is dropped, or by the transaction's
+        // resource owner on an error.
+        unsafe {
+            let table = pg_sys::table_open(table, LOCK);
+            let index = pg_sys::index_open(index, LOCK);
+            let slot = pg_sys::table_slot_create(table, null_mut());
+            let open = Open { table, index, slot, equal: keyed.equal };
+            if (*(*index).rd_index).indisvalid { Ok(open) } else { Err(broken(keyed.index)) }
         }
-        // Registered, so that it outlives the invalidation messages of a later lock.
-        let fresh = snapshot
-            .is_none()
-            .then(|| pg_sys::RegisterSnapshot(pg_sys::GetNonHistoricCatalogSnapshot(table_oid)));
-        let snapshot = snapshot.or(fresh).unwrap_or(null_mut());
-        let slot = pg_sys::table_slot_create(table, null_mut());
-        #[cfg(not(feature = "pg18"))]
-        let scan = pg_sys::index_beginscan(table, index, snapshot, 1, 0);
-        #[cfg(feature = "pg18")]
-        let scan = pg_sys::index_beginscan(table, index, snapshot, null_mut(), 1, 0);
-        let mut scan_key = pg_sys::ScanKeyData::default();
-        pg_sys::ScanKeyInit(
-            &mut scan_key,
-            1,
-            pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
-            pg_sys::Oid::from(keyed.equal),
-            key,
-        );
-        pg_sys::index_rescan(scan, &mut scan_key, 1, null_mut(), 0);
-        let found = pg_sys::index_getnext_slot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot);
-        let result = read(found.then_some(&Row { slot }), snapshot);
-        pg_sys::ExecDropSingleTupleTableSlot(slot);
-        pg_sys::index_endscan(scan);
-        if let Some(fresh) = fresh {
-            pg_sys::UnregisterSnapshot(fresh);
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // While an error unwinds, the resource owner releases everything.
+        if !std::thread::panicking() {
+            // SAFETY: opened in `new`, and no scan is left on them.
+            unsafe {
+                pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+                pg_sys::index_close(self.index, LOCK);
+                pg_sys::table_close(self.table, LOCK);
+            }
         }
-        pg_sys::index_close(index, LOCK);
-        pg_sys::table_close(table, LOCK);
-        Ok(result)
+    }
+}
+
+/// Open tables and one snapshot for all look-ups in them.
+#[derive(Debug)]
+pub struct Reader<const N: usize> {
+    snapshot: pg_sys::Snapshot,
+    open: [Open; N],
+}
+
+impl<const N: usize> Reader<N> {
+    /// The snapshot is taken last: however long a lock had to be waited for, it is not older than the answer.
+    pub fn new(tables: [&Keyed; N]) -> Result<Self, Failure<'static>> {
+        let mut opened = Vec::with_capacity(N);
+        for keyed in tables {
+            opened.push(Open::new(keyed)?);
+        }
+        let open = opened.try_into().expect("as many tables as asked for");
+        // SAFETY: for a relation that is no catalogue this is always a new snapshot, also in parallel mode
+        // and on a standby. Registered, so that it outlives later invalidation messages.
+        let snapshot =
+            unsafe { pg_sys::RegisterSnapshot(pg_sys::GetNonHistoricCatalogSnapshot(pg_sys::InvalidOid)) };
+        Ok(Reader { snapshot, open })
+    }
+
+    /// Asks the table with this position for `key`.
+    pub fn find<R>(&self, table: usize, key: pg_sys::Datum, read: impl FnOnce(Option<&Row>) -> R) -> R {
+        let Open { table, index, slot, equal } = self.open[table];
+        // SAFETY: table, index and slot are open as long as `self` lives, and the scan ends here. The scan
+        // key's type is that of the index (`Keyed::equal`), its collation "C" like the columns'.
+        unsafe {
+            #[cfg(not(feature = "pg18"))]
+            let scan = pg_sys::index_beginscan(table, index, self.snapshot, 1, 0);
+            #[cfg(feature = "pg18")]
+            let scan = pg_sys::index_beginscan(table, index, self.snapshot, null_mut(), 1, 0);
+            let mut scan_key = pg_sys::ScanKeyData::default();
+            pg_sys::ScanKeyInit(
+                &mut scan_key,
+                1,
+                pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
+                pg_sys::Oid::from(equal),
+                key,
+            );
+            pg_sys::index_rescan(scan, &mut scan_key, 1, null_mut(), 0);
+            let found = pg_sys::index_getnext_slot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot);
+            let result = read(found.then_some(&Row { slot }));
+            pg_sys::index_endscan(scan);
+            result
+        }
+    }
+}
+
+impl<const N: usize> Drop for Reader<N> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: registered in `new`.
+            unsafe { pg_sys::UnregisterSnapshot(self.snapshot) }
+        }
     }
 }
 
@@ -116,10 +163,4 @@ fn oids(keyed: &Keyed) -> Result<(pg_sys::Oid, pg_sys::Oid), Failure<'static>> {
 
 fn broken(name: &CStr) -> Failure<'static> {
     Failure::Broken { object: format!("keywright.{}", name.to_string_lossy()) }
-}
-
-/// The wall clock: never that of the transaction's start.
-pub fn now() -> pg_sys::TimestampTz {
-    // SAFETY: reads the clock.
-    unsafe { pg_sys::GetCurrentTimestamp() }
 }

@@ -29,7 +29,7 @@ pub fn define() {
     GucRegistry::define_int_guc(
         c"keywright.max_api_key_lifetime",
         c"Longest lifetime of a new API key.",
-        c"0 for no cap.",
+        c"With a unit of Postgres, such as 90d or 12h; 0 for no cap.",
         &MAX_API_KEY_LIFETIME,
         0,
         i32::MAX,

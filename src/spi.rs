@@ -67,7 +67,7 @@ pub fn text<'a>(bytes: impl Into<Option<&'a [u8]>>) -> Arg<'a> {
     unsafe { DatumWithOid::new(bytes, PgBuiltInOids::TEXTOID.value()) }
 }
 
-/// A moment, as `probe::now` gives it.
+/// A moment, as `clock::now` gives it.
 pub fn time<'a>(moment: pg_sys::TimestampTz) -> Arg<'a> {
     // SAFETY: timestamptz is passed by value as the same 64-bit number.
     unsafe { DatumWithOid::new(moment, PgBuiltInOids::TIMESTAMPTZOID.value()) }
@@ -175,13 +175,6 @@ fn prepare(sql: &str, types: &[pg_sys::Oid]) -> pg_sys::SPIPlanPtr {
 pub fn is_own(xmin: pg_sys::TransactionId) -> bool {
     // SAFETY: looks at the transaction's own state.
     unsafe { pg_sys::TransactionIdIsCurrentTransactionId(xmin) }
-}
-
-/// When the running statement reached the server, or its transaction began if that was later (as it is in a
-/// procedure after a COMMIT).
-pub fn call_started() -> pg_sys::TimestampTz {
-    // SAFETY: both read the transaction's own state.
-    unsafe { pg_sys::GetCurrentStatementStartTimestamp().max(pg_sys::GetCurrentTransactionStartTimestamp()) }
 }
 
 /// Text of any encoding as a result column.

@@ -1,7 +1,7 @@
 //! Permissions `type:action`, and the scopes a key carries.
 
 use crate::MAX_ENTRIES;
-use crate::printable::quoted;
+use crate::printable::{looks_like_a_token, quoted};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -88,11 +88,15 @@ pub(crate) fn entries<'a, B: AsRef<[u8]>>(list: &'a [Option<B>], what: &str) -> 
         .iter()
         .map(|entry| entry.as_ref().and_then(|bytes| str::from_utf8(bytes.as_ref()).ok()))
         .collect();
-    let faults: Faults = texts
-        .iter()
-        .enumerate()
-        .filter(|(_, text)| text.is_none())
-        .map(|(at, _)| format!("Entry {} is null or not text.", at + 1))
+    let faults: Faults = (1..)
+        .zip(&texts)
+        .filter_map(|(at, text)| match text {
+            None => Some(format!("Entry {at} is null or not text.")),
+            Some(text) if looks_like_a_token(text.as_bytes()) => {
+                Some(format!("Entry {at} holds what may be a token."))
+            }
+            Some(_) => None,
+        })
         .collect();
     if faults.is_empty() { Ok(texts.into_iter().flatten().collect()) } else { Err(faults) }
 }
@@ -137,6 +141,10 @@ mod tests {
         assert_eq!(norm(&["project", "a:b", "a:b:c", "", ":", "%:read"]).unwrap_err().len(), 5);
         assert_eq!(norm(&[]).unwrap_err().len(), 1);
         assert_eq!(normalize(&[None, Some(b"all".as_slice()), Some(&[0xff])]).unwrap_err().len(), 2);
+        assert_eq!(
+            norm(&["all", "project:kwk_x", "a:b"]).unwrap_err(),
+            ["Entry 2 holds what may be a token."]
+        );
         assert_eq!(normalize(&vec![Some(b"a:b".as_slice()); 129]).unwrap_err().len(), 1);
         assert!(normalize(&vec![Some(b"a:b".as_slice()); 128]).is_ok());
     }

@@ -32,7 +32,7 @@ COMMENT ON COLUMN keywright.users.status IS 'active or suspended. The keys of a 
 COMMENT ON COLUMN keywright.users.email IS 'For contact; empty when there is none. Not an identity and not unique.';
 COMMENT ON COLUMN keywright.users.display_name IS 'For people to read.';
 COMMENT ON COLUMN keywright.users.db_role IS 'The Postgres role this user acts as, by name; null for none.';
-COMMENT ON COLUMN keywright.users.managed_by IS 'The reconciler that owns this user; another one never changes it.';
+COMMENT ON COLUMN keywright.users.managed_by IS 'The reconciler that owns this user; an ensure call of another one never changes it.';
 COMMENT ON COLUMN keywright.users.created_at IS 'When the user was made.';
 COMMENT ON COLUMN keywright.users.updated_at IS 'When the row last changed.';
 COMMENT ON COLUMN keywright.users.deleted_at IS 'When the user was deleted; null while it lives.';
@@ -151,9 +151,9 @@ Errors: 42704 no such user.';
 
 CREATE FUNCTION keywright.needs_first_user() RETURNS boolean
 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-  SELECT NOT EXISTS (SELECT FROM keywright.users AS u WHERE u.kind = 'human' AND u.deleted_at IS NULL);
-END;
+AS $$
+  SELECT NOT EXISTS (SELECT FROM keywright.users AS u WHERE u.kind = 'human' AND u.deleted_at IS NULL)
+$$;
 COMMENT ON FUNCTION keywright.needs_first_user() IS
 'True while no human user lives, whatever system and service users there are. A suspended human counts as living.';
 
@@ -169,7 +169,7 @@ RETURNS TABLE (
   user_id uuid, username text, kind text, status text, email text, display_name text, db_role text,
   managed_by text, created_at timestamptz, updated_at timestamptz)
 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
+AS $$
   SELECT u.user_id, u.username, u.kind, u.status, u.email, u.display_name, u.db_role,
          u.managed_by, u.created_at, u.updated_at
     FROM keywright.users AS u
@@ -177,8 +177,8 @@ BEGIN ATOMIC
      AND (include_system OR u.kind <> 'system')
      AND (after IS NULL OR lower(u.username) > lower(after COLLATE "C"))
    ORDER BY lower(u.username)
-   LIMIT keywright._page_size(page_size);
-END;
+   LIMIT keywright._page_size(page_size)
+$$;
 COMMENT ON FUNCTION keywright.list_users(boolean, text, integer) IS
 'Lists the users that are not deleted, by name without regard to case.
 Arguments: include_system (also list system users); after (the last username of the page before); page_size (rows, 1 to 10000).

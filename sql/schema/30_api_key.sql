@@ -53,7 +53,7 @@ COMMENT ON COLUMN keywright.api_keys.created_at IS 'When the key was minted.';
 COMMENT ON COLUMN keywright.api_keys.revoke_reason IS 'Why the key was revoked, in the words of who did it.';
 COMMENT ON COLUMN keywright.api_keys.superseded_at IS 'When another key took over the name.';
 COMMENT ON COLUMN keywright.api_keys.superseded_by IS 'The key that took over the name.';
-COMMENT ON COLUMN keywright.api_keys.managed_by IS 'The reconciler that owns this key.';
+COMMENT ON COLUMN keywright.api_keys.managed_by IS 'The reconciler that owns this key; an ensure call of another one never changes it.';
 COMMENT ON INDEX keywright.api_keys_name_idx IS 'One key of a user holds a name at a time.';
 COMMENT ON CONSTRAINT api_keys_name_check ON keywright.api_keys IS 'The form of an API key''s name.';
 COMMENT ON CONSTRAINT api_keys_hashed_secret_check ON keywright.api_keys IS 'A SHA-256 hash has 32 bytes.';
@@ -61,10 +61,12 @@ COMMENT ON CONSTRAINT api_keys_hashed_secret_check ON keywright.api_keys IS 'A S
 CREATE FUNCTION keywright._api_keys_row_check() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+  hint constant text := 'Let keywright.mint_api_key make the key.';
 BEGIN
   IF tg_op = 'UPDATE' THEN
     IF old.revoked_at IS NOT NULL AND new.revoked_at IS DISTINCT FROM old.revoked_at THEN
-      PERFORM keywright._refuse('55000', 'api_keys', 'api_keys_revoked_is_final',
+      PERFORM keywright._refuse('55000', 'api_keys', '',
         format('API key "%s" is revoked and can not come back', old.key_id),
         'A revocation is final.', 'Mint another key.');
     END IF;
@@ -72,8 +74,22 @@ BEGIN
   PERFORM keywright._require_name('api_keys_name_check', new.name);
   IF octet_length(new.hashed_secret) IS DISTINCT FROM 32 THEN
     PERFORM keywright._refuse('23514', 'api_keys', 'api_keys_hashed_secret_check',
-      'hash of an API key has the wrong length', 'A SHA-256 hash has 32 bytes.',
-      'Let keywright.mint_api_key make the key.');
+      'hash of an API key has the wrong length', 'A SHA-256 hash has 32 bytes.', hint);
+  ELSIF new.key_id !~ '^[0-9A-Za-z]{10}$' THEN
+    PERFORM keywright._refuse('23514', 'api_keys', 'api_keys_key_id_check',
+      'key_id of an API key has the wrong form', 'A key_id has 10 letters and digits.', hint);
+  ELSIF cardinality(new.scopes) NOT BETWEEN 1 AND 128 THEN
+    PERFORM keywright._refuse('23514', 'api_keys', 'api_keys_scopes_check',
+      'an API key has too few or too many scopes', 'A key has 1 to 128 scopes.', hint);
+  ELSIF cardinality(new.allow_list) NOT BETWEEN 1 AND 128 THEN
+    PERFORM keywright._refuse('23514', 'api_keys', 'api_keys_allow_list_check',
+      'the allow-list of an API key is too short or too long', 'An allow-list has 1 to 128 entries.', hint);
+  ELSIF NOT isfinite(new.expires_at) THEN
+    PERFORM keywright._refuse('23514', 'api_keys', 'api_keys_expires_at_check',
+      'expiry of an API key is not finite', 'Every key expires.', hint);
+  ELSIF num_nulls(new.key_id, new.user_id, new.scopes, new.allow_list, new.expires_at, new.lifetime, new.created_at) > 0 THEN
+    PERFORM keywright._refuse('23502', 'api_keys', '', 'an API key lacks a value',
+      'Only revoked_at, revoke_reason, superseded_at, superseded_by and managed_by may be null.', hint);
   END IF;
   RETURN new;
 END
@@ -85,7 +101,14 @@ CREATE TRIGGER api_keys_insert_check BEFORE INSERT ON keywright.api_keys
   FOR EACH ROW WHEN (NOT keywright._writing() AND (
     pg_catalog.octet_length(new.name) OPERATOR(pg_catalog.<=) 64
     AND new.name OPERATOR(pg_catalog.~) '^[a-z0-9]+(-[a-z0-9]+)*$'
-    AND pg_catalog.octet_length(new.hashed_secret) OPERATOR(pg_catalog.=) 32) IS NOT TRUE)
+    AND pg_catalog.octet_length(new.hashed_secret) OPERATOR(pg_catalog.=) 32
+    AND new.key_id OPERATOR(pg_catalog.~) '^[0-9A-Za-z]{10}$'
+    AND pg_catalog.cardinality(new.scopes) OPERATOR(pg_catalog.>=) 1
+    AND pg_catalog.cardinality(new.scopes) OPERATOR(pg_catalog.<=) 128
+    AND pg_catalog.cardinality(new.allow_list) OPERATOR(pg_catalog.>=) 1
+    AND pg_catalog.cardinality(new.allow_list) OPERATOR(pg_catalog.<=) 128
+    AND pg_catalog.isfinite(new.expires_at)
+    AND pg_catalog.num_nulls(new.user_id, new.lifetime, new.created_at) OPERATOR(pg_catalog.=) 0) IS NOT TRUE)
   EXECUTE FUNCTION keywright._api_keys_row_check();
 CREATE TRIGGER api_keys_update_check BEFORE UPDATE ON keywright.api_keys
   FOR EACH ROW WHEN (NOT keywright._writing()) EXECUTE FUNCTION keywright._api_keys_row_check();

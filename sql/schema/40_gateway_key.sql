@@ -35,7 +35,7 @@ COMMENT ON COLUMN keywright.gateway_keys.hashed_secret IS 'SHA-256 of the whole 
 COMMENT ON COLUMN keywright.gateway_keys.created_at IS 'When the key was minted.';
 COMMENT ON COLUMN keywright.gateway_keys.superseded_at IS 'When a successor took over the name; null for the key that holds it.';
 COMMENT ON COLUMN keywright.gateway_keys.expires_at IS 'When a superseded key dies; null for the key that holds the name, which does not expire.';
-COMMENT ON COLUMN keywright.gateway_keys.managed_by IS 'The reconciler that owns this key.';
+COMMENT ON COLUMN keywright.gateway_keys.managed_by IS 'The reconciler that owns this key; an ensure call of another one never changes it.';
 COMMENT ON INDEX keywright.gateway_keys_name_idx IS 'One key holds a name at a time.';
 COMMENT ON CONSTRAINT gateway_keys_name_check ON keywright.gateway_keys IS 'The form of a gateway key''s name.';
 COMMENT ON CONSTRAINT gateway_keys_secret_prefix_check ON keywright.gateway_keys IS 'The prefix has 11 characters.';
@@ -71,6 +71,15 @@ BEGIN
     PERFORM keywright._refuse('23514', 'gateway_keys', 'gateway_keys_hashed_secret_check',
       'hash of a gateway key has the wrong length', 'A SHA-256 hash has 32 bytes.',
       'Let keywright.mint_gateway_key make the key.');
+  END IF;
+  IF (new.superseded_at IS NULL) <> (new.expires_at IS NULL) THEN
+    PERFORM keywright._refuse('23514', 'gateway_keys', 'gateway_keys_superseded_check',
+      'a gateway key has an expiry if and only if it is superseded', 'The key that holds a name does not expire.',
+      'Call keywright.rotate_gateway_key or keywright.delete_gateway_key.');
+  END IF;
+  IF num_nulls(new.gateway_key_id, new.created_at) > 0 THEN
+    PERFORM keywright._refuse('23502', 'gateway_keys', '', 'a gateway key lacks a value',
+      'gateway_key_id and created_at must not be null.', 'Let keywright.mint_gateway_key make the key.');
   END IF;
   IF new.superseded_at IS NULL AND EXISTS (
     SELECT FROM keywright.gateway_keys AS k
@@ -183,13 +192,13 @@ RETURNS TABLE (
   gateway_key_id uuid, name text, secret_prefix text, created_at timestamptz, last_heartbeat_at timestamptz,
   managed_by text, expires_at timestamptz)
 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
+AS $$
   SELECT k.gateway_key_id, k.name, k.secret_prefix, k.created_at, h.last_heartbeat_at, k.managed_by, k.expires_at
     FROM keywright.gateway_keys AS k
     LEFT JOIN keywright.gateway_key_heartbeats AS h ON h.gateway_key_id = k.gateway_key_id
    WHERE k.expires_at IS NULL OR k.expires_at > clock_timestamp()
-   ORDER BY k.created_at, k.gateway_key_id;
-END;
+   ORDER BY k.created_at, k.gateway_key_id
+$$;
 COMMENT ON FUNCTION keywright.list_gateway_keys() IS
 'Lists the gateway keys that verify, without any secret, oldest first.
 Result: among others last_heartbeat_at (null: never heard of on this node) and expires_at (null, but for a rotated key within its grace).';
@@ -219,5 +228,6 @@ CREATE FUNCTION keywright.heartbeat_gateway_key(gateway_key_id uuid) RETURNS boo
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'heartbeat_gateway_key_wrapper';
 COMMENT ON FUNCTION keywright.heartbeat_gateway_key(uuid) IS
-'Notes that the holder of a key is alive. Call it every minute or so; it never waits for another heartbeat.
-Result: true; false when the key is gone, so that a live session ends itself.';
+'Notes that the holder of a key is alive. Call it every minute or so. It never waits for another heartbeat.
+Result: true; false when the key is gone, so that a live session ends itself.
+Errors: 22023 gateway_key_id is null.';

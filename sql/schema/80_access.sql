@@ -38,7 +38,8 @@ SELECT f.signature, c.capability
     ('grant_access(text,text)',                                          '{}'),
     ('revoke_access(text,text)',                                         '{}')
   ) AS f (signature, capabilities)
- CROSS JOIN LATERAL pg_catalog.unnest(f.capabilities::text[] OPERATOR(pg_catalog.||) 'admin'::text) AS c (capability);
+ CROSS JOIN LATERAL pg_catalog.unnest(
+   f.capabilities::pg_catalog.text[] OPERATOR(pg_catalog.||) ARRAY['admin']) AS c (capability);
 COMMENT ON VIEW keywright._capability_functions IS
 'Internal. The functions each capability may call; admin may call them all.';
 
@@ -91,10 +92,10 @@ Errors: 42704 no such role; 42939 the role is reserved; 22023 no such capability
 CREATE FUNCTION keywright.list_access()
 RETURNS TABLE (grantee text, capability text, granted_at timestamptz)
 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-  SELECT r.rolname::text, g.capability, g.granted_at
+AS $$
+  SELECT r.rolname::pg_catalog.text, g.capability, g.granted_at
     FROM keywright.access_grants AS g
     JOIN pg_catalog.pg_roles AS r ON r.oid = g.grantee
-   ORDER BY r.rolname, g.capability;
-END;
+   ORDER BY r.rolname, g.capability
+$$;
 COMMENT ON FUNCTION keywright.list_access() IS 'Lists who holds which capability.';

@@ -22,4 +22,4 @@ END
 $$;
 COMMENT ON PROCEDURE keywright.maintain(interval, integer) IS
 'Purges keys that have been dead for longer than retention, with a commit a batch. Can be interrupted and called again at any time; call it outside a transaction block.
-Arguments: as for purge_api_keys.';
+Arguments and errors: as for purge_api_keys (22023).';

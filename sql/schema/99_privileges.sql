@@ -2,27 +2,29 @@
 -- Last, so that no object escapes it.
 DO $$
 DECLARE
-  command text;
+  command pg_catalog.text;
 BEGIN
   FOR command IN
-    SELECT format('REVOKE ALL ON %s %s FROM %s CASCADE', o.kind, o.name,
-             CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
+    SELECT pg_catalog.format('REVOKE ALL ON %s %s FROM %s CASCADE', o.kind, o.name,
+             CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC'
+                  ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END)
       FROM (
-        SELECT 'SCHEMA' AS kind, quote_ident(n.nspname) AS name, n.nspacl AS acl, n.nspowner AS owner
-          FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'keywright'
+        SELECT 'SCHEMA' AS kind, pg_catalog.quote_ident(n.nspname) AS name, n.nspacl AS acl, n.nspowner AS owner
+          FROM pg_catalog.pg_namespace AS n WHERE n.nspname OPERATOR(pg_catalog.=) 'keywright'
         UNION ALL
-        SELECT 'TABLE', c.oid::regclass::text, c.relacl, c.relowner
+        SELECT 'TABLE', c.oid::pg_catalog.regclass::pg_catalog.text, c.relacl, c.relowner
           FROM pg_catalog.pg_class AS c
-         WHERE c.relnamespace = 'keywright'::regnamespace AND c.relkind IN ('r', 'v')
+         WHERE c.relnamespace OPERATOR(pg_catalog.=) 'keywright'::pg_catalog.regnamespace
+           AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'v']::pg_catalog."char"[])
         UNION ALL
-        SELECT 'ROUTINE', p.oid::regprocedure::text, coalesce(p.proacl, acldefault('f', p.proowner)), p.proowner
-          FROM pg_catalog.pg_proc AS p WHERE p.pronamespace = 'keywright'::regnamespace
-        UNION ALL
-        SELECT 'TYPE', t.oid::regtype::text, coalesce(t.typacl, acldefault('T', t.typowner)), t.typowner
-          FROM pg_catalog.pg_type AS t
-         WHERE t.typnamespace = 'keywright'::regnamespace AND t.typtype IN ('e', 'd')
+        SELECT 'ROUTINE', p.oid::pg_catalog.regprocedure::pg_catalog.text,
+               coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)), p.proowner
+          FROM pg_catalog.pg_proc AS p
+         WHERE p.pronamespace OPERATOR(pg_catalog.=) 'keywright'::pg_catalog.regnamespace
       ) AS o
-      CROSS JOIN LATERAL (SELECT DISTINCT x.grantee FROM aclexplode(o.acl) AS x WHERE x.grantee <> o.owner) AS a
+      CROSS JOIN LATERAL (
+        SELECT DISTINCT x.grantee FROM pg_catalog.aclexplode(o.acl) AS x
+         WHERE x.grantee OPERATOR(pg_catalog.<>) o.owner) AS a
   LOOP
     EXECUTE command;
   END LOOP;

@@ -4,11 +4,11 @@
 //! the call queues behind others for the same key, and looks again. What it then finds tells whether
 //! somebody minted while it ran: that one holds the live token, and minting again would kill it.
 
-use super::mint::{self, Wanted, after};
+use super::mint::{self, Wanted};
 use crate::error::Failure;
 use crate::record::Record;
 use crate::user::{self, User};
-use crate::{args, probe, spi};
+use crate::{args, clock, spi};
 use keywright_core::digest;
 use keywright_core::token::ApiKey;
 use pgrx::datum::{Array, Interval, Uuid};
@@ -52,10 +52,10 @@ fn ensure_api_key(
     managed_by: Option<&[u8]>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Record, ErrorReport> {
-    let started = spi::call_started();
+    let started = clock::call_started();
     let wanted = Wanted::new(name, &scopes, &allow_list, lifetime, managed_by)?;
     let renew_before = require_renew_before(renew_before, &wanted.lifetime)?;
-    wanted.expires_at(probe::now())?;
+    wanted.expires_at(clock::now())?;
     let user = user::find(args::required("username", username)?)?;
     let existing = existing_token.filter(|token| !token.is_empty());
     let call = Call { user, wanted, existing, renew_before, started };
@@ -103,7 +103,7 @@ impl Call<'_> {
             return Err(Failure::OtherManager { what, manager }.into());
         }
         let minted = mint::new_token()?;
-        let now = probe::now();
+        let now = clock::now();
         let expires_at = self.wanted.expires_at(now)?;
         let had_one = self.was_there();
         self.retire(&minted.public, reason, now);
@@ -122,7 +122,7 @@ impl Call<'_> {
     fn kept(&self, key_id: String, expires_at: pg_sys::TimestampTz) -> Columns {
         [
             key_id.into_datum(),
-            self.existing.map(|token| spi::text_datum(token)),
+            self.existing.map(spi::text_datum),
             "kept".into_datum(),
             None,
             expires_at.into_datum(),
@@ -231,7 +231,7 @@ struct Key {
 
 impl Key {
     fn fault(&self, call: &Call) -> Option<&'static str> {
-        let now = probe::now();
+        let now = clock::now();
         let expired = self.expires_at <= now;
         [
             (self.user_id != call.user.id, "wrong-user"),
@@ -241,7 +241,7 @@ impl Key {
             (expired, "expired"),
             (!self.same_scopes, "scopes-changed"),
             (!self.same_allow_list, "allow-list-changed"),
-            (self.expires_at <= after(now, call.renew_before), "expiring"),
+            (self.expires_at <= clock::after(now, call.renew_before), "expiring"),
         ]
         .into_iter()
         .find_map(|(applies, reason)| applies.then_some(reason))

@@ -1,7 +1,7 @@
 //! explain_api_key: the true cause, for an auditor.
 
 use crate::record::Record;
-use crate::{probe, spi};
+use crate::{clock, spi};
 use keywright_core::digest;
 use keywright_core::token::ApiKey;
 use pgrx::datum::Uuid;
@@ -54,7 +54,7 @@ fn explain_api_key(token: Option<&[u8]>, fcinfo: pg_sys::FunctionCallInfo) -> Re
 
 impl Key {
     fn cause(&self) -> &'static str {
-        let expired = self.expires_at <= probe::now();
+        let expired = self.expires_at <= clock::now();
         [
             (self.revoked_at.is_some(), "revoked"),
             (self.superseded_at.is_some() && expired, "superseded"),

@@ -3,7 +3,7 @@
 use crate::error::Failure;
 use crate::record::Record;
 use crate::user::{self, User};
-use crate::{args, probe, settings, spi};
+use crate::{args, clock, settings, spi};
 use keywright_core::alphabet::OperatingSystem;
 use keywright_core::text::Kind;
 use keywright_core::token::{self, Minted};
@@ -50,9 +50,10 @@ impl<'a> Wanted<'a> {
 
     /// When a key minted now would expire, within the cap.
     pub fn expires_at(&self, now: pg_sys::TimestampTz) -> Result<pg_sys::TimestampTz, Failure<'static>> {
-        let end = after(now, self.lifetime);
+        const CENTURY: i64 = 36_525 * 86_400_000_000;
+        let end = clock::after(now, self.lifetime);
         let faults = match settings::max_api_key_lifetime() {
-            _ if end <= now => vec!["It must be more than 0.".into()],
+            _ if end <= now || end - now > CENTURY => vec![LIFETIME_RULE.into()],
             Some(cap) if end - now > cap => {
                 vec![format!(
                     "It must be at most {} seconds (keywright.max_api_key_lifetime).",
@@ -77,7 +78,7 @@ fn mint_api_key(
 ) -> Result<Record, ErrorReport> {
     let username = args::required("username", username)?;
     let wanted = Wanted::new(name, &scopes, &allow_list, lifetime, managed_by)?;
-    let now = probe::now();
+    let now = clock::now();
     let expires_at = wanted.expires_at(now)?;
     let user = user::hold(username)?;
     user.require_active()?;
@@ -135,19 +136,15 @@ fn release_expired(user: &User, name: &[u8], successor: &Minted, now: pg_sys::Ti
     spi::count(RELEASE, &[user.id.into(), spi::text(name), spi::time(now), successor.public.as_str().into()]);
 }
 
-/// More than 0, finite, and no more than 100 years.
+const LIFETIME_RULE: &str = "It must be more than 0 and at most 100 years.";
+
+/// A first look, so that the sum with the clock is in range; `expires_at` has the last word.
 fn require_lifetime(lifetime: Option<Interval>) -> Result<Interval, Failure<'static>> {
-    const CENTURY: i128 = 100 * 366 * 86_400_000_000;
+    const MOST: i128 = 101 * 366 * 86_400_000_000;
     let lifetime = args::required("lifetime", lifetime)?;
-    if !args::is_finite(&lifetime) || !(1..=CENTURY).contains(&args::micros(&lifetime)) {
-        let faults = vec!["It must be more than 0 and at most 100 years.".into()];
+    if !args::is_finite(&lifetime) || !(1..=MOST).contains(&args::micros(&lifetime)) {
+        let faults = vec![LIFETIME_RULE.into()];
         return Err(Failure::Argument { argument: "lifetime", faults, hint: "Every key expires." });
     }
     Ok(lifetime)
-}
-
-/// `interval` after `moment` by the calendar of UTC, so that the session's time zone makes no difference.
-pub fn after(moment: pg_sys::TimestampTz, interval: Interval) -> pg_sys::TimestampTz {
-    const AFTER: &str = "SELECT ($1 AT TIME ZONE 'UTC' + $2) AT TIME ZONE 'UTC'";
-    spi::read(AFTER, &[spi::time(moment), interval.into()], |row| row.must(1)).pop().unwrap_or(moment)
 }

@@ -10,9 +10,6 @@ mod revoke;
 mod rotate;
 mod verify;
 
-pub use mint::after;
-pub use revoke::revoke_all_of;
-
 use crate::probe::Keyed;
 use pgrx::pg_sys;
 

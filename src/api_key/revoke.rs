@@ -1,4 +1,4 @@
-//! Ways a key dies before its time, and expires_api_key, which is its time.
+//! Ways a key dies before its time, and expire_api_key, which moves that time.
 
 use super::rotate::require_key_id;
 use crate::error::Failure;
@@ -22,7 +22,20 @@ fn revoke_api_key(key_id: Option<&[u8]>, reason: Option<&[u8]>) -> Result<bool, 
 fn revoke_user_api_keys(username: Option<&[u8]>, reason: Option<&[u8]>) -> Result<bool, ErrorReport> {
     let reason = args::words("reason", Kind::Reason, reason)?;
     let user = user::find(args::required("username", username)?)?;
+    user.close();
     Ok(revoke_all_of(user.id, reason))
+}
+
+#[pg_extern(sql = false)]
+fn delete_user(username: Option<&[u8]>) -> Result<Uuid, ErrorReport> {
+    let username = args::required("username", username)?;
+    let user = user::find(username)?;
+    // The user first, then its keys: whoever mints holds the user, so no key can slip in between.
+    if !user::delete(user.id) {
+        return Err(Failure::NoUser { username }.into());
+    }
+    revoke_all_of(user.id, Some(b"owner deleted"));
+    Ok(user.id)
 }
 
 #[pg_extern(sql = false)]
@@ -68,7 +81,7 @@ fn revoke(key_id: &str, reason: Option<&[u8]>) -> bool {
 }
 
 /// Revokes every key of a user that is not revoked yet; true when there was one.
-pub fn revoke_all_of(user: Uuid, reason: Option<&[u8]>) -> bool {
+fn revoke_all_of(user: Uuid, reason: Option<&[u8]>) -> bool {
     const LIVE: &str = "SELECT FROM keywright.api_keys WHERE user_id = $1 AND revoked_at IS NULL LIMIT 1";
     const REVOKE: &str = r#"
         UPDATE keywright.api_keys

@@ -1,9 +1,9 @@
 //! rotate_api_key: a successor at once, the predecessor for a while.
 
-use super::mint::{self, Wanted, after};
+use super::mint::{self, Wanted};
 use crate::error::Failure;
 use crate::record::Record;
-use crate::{args, probe, settings, spi, user};
+use crate::{args, clock, settings, spi, user};
 use keywright_core::token::is_key_id;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -33,7 +33,7 @@ fn rotate_api_key(
     let user = owner.hold()?;
     user.require_active()?;
     let old = lock(key_id).ok_or_else(gone)?;
-    let now = probe::now();
+    let now = clock::now();
     old.require_live(key_id, now)?;
 
     let wanted = Wanted {
@@ -45,8 +45,8 @@ fn rotate_api_key(
     };
     // A cap that was lowered since must not keep anybody from rotating.
     let longest = settings::max_api_key_lifetime().map_or(i64::MAX, |cap| now.saturating_add(cap));
-    let expires_at = after(now, wanted.lifetime).min(longest);
-    let old_end = after(now, grace).min(old.expires_at);
+    let expires_at = clock::after(now, wanted.lifetime).min(longest);
+    let old_end = clock::after(now, grace).min(old.expires_at);
     let minted = mint::new_token()?;
     supersede(key_id, &minted.public, now, old_end);
     if !mint::insert(&user, &wanted, &minted, now, expires_at) {

@@ -4,8 +4,9 @@
 //! compared, and both tables are asked, whatever has been found so far.
 
 use super::{BY_ID, column};
+use crate::clock;
 use crate::error::Failure;
-use crate::probe::{self, Row};
+use crate::probe::{Reader, Row};
 use crate::record::{Record, Rows};
 use crate::user;
 use keywright_core::digest::{self, DIGEST_LEN, Digest};
@@ -21,9 +22,17 @@ type Columns = [Option<pg_sys::Datum>; 8];
 const NOBODY: [u8; 16] = [0; 16];
 const NO_DIGEST: Digest = [0; DIGEST_LEN];
 
+const KEYS: usize = 0;
+const OWNERS: usize = 1;
+
+fn reader() -> Result<Reader<2>, Failure<'static>> {
+    Reader::new([&BY_ID, &user::BY_ID])
+}
+
 #[pg_extern(sql = false)]
 fn verify_api_key(token: Option<&[u8]>, fcinfo: pg_sys::FunctionCallInfo) -> Result<Record, ErrorReport> {
-    Ok(verify(presented(token), None, |columns, _| Record::new(fcinfo, &columns))?)
+    let Some(presented) = presented(token) else { return Ok(Record::new(fcinfo, &inactive())) };
+    Ok(verify(&reader()?, presented, |columns, _| Record::new(fcinfo, &columns)))
 }
 
 #[pg_extern(sql = false)]
@@ -31,10 +40,10 @@ fn authenticate_api_key(
     token: Option<&[u8]>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Record, ErrorReport> {
-    let record = verify(presented(token), None, |columns, active| {
-        if active { Ok(Record::new(fcinfo, &columns)) } else { Err(Failure::InvalidToken) }
-    })?;
-    Ok(record?)
+    let presented = presented(token).ok_or(Failure::InvalidToken)?;
+    let record =
+        verify(&reader()?, presented, |columns, active| active.then(|| Record::new(fcinfo, &columns)));
+    Ok(record.ok_or(Failure::InvalidToken)?)
 }
 
 #[pg_extern(sql = false)]
@@ -44,12 +53,15 @@ fn verify_api_key_digest(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Record, ErrorReport> {
     let id = key_id.filter(|id| is_key_id(id)).and_then(|id| str::from_utf8(id).ok());
-    let presented = id.zip(digest.and_then(|digest| digest.try_into().ok()));
-    Ok(verify(presented, None, |[active, key_id, rest @ ..], _| {
+    let record = |[active, key_id, rest @ ..]: Columns| {
         let mut columns = vec![key_id, active];
         columns.extend(rest);
         Record::new(fcinfo, &columns)
-    })?)
+    };
+    match id.zip(digest.and_then(|digest| digest.try_into().ok())) {
+        Some(presented) => Ok(verify(&reader()?, presented, |columns, _| record(columns))),
+        None => Ok(record(inactive())),
+    }
 }
 
 #[pg_extern(sql = false)]
@@ -58,12 +70,17 @@ fn verify_api_keys(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Rows, ErrorReport> {
     let rows = Rows::new(fcinfo);
+    let reader = reader()?;
     for (ordinality, token) in (1i64..).zip(tokens.iter().flat_map(Array::iter)) {
-        verify(presented(token), None, |columns, _| {
+        let push = |columns: Columns, _| {
             let mut row = vec![ordinality.into_datum()];
             row.extend(columns);
             rows.push(&row);
-        })?;
+        };
+        match presented(token) {
+            Some(presented) => verify(&reader, presented, push),
+            None => push(inactive(), false),
+        }
     }
     Ok(rows)
 }
@@ -73,26 +90,19 @@ fn presented(token: Option<&[u8]>) -> Option<(&str, Digest)> {
 }
 
 /// Hands the answer to `emit` while the rows it points into are held.
-fn verify<R>(
-    presented: Option<(&str, Digest)>,
-    snapshot: Option<pg_sys::Snapshot>,
-    emit: impl FnOnce(Columns, bool) -> R,
-) -> Result<R, Failure<'static>> {
-    let Some((id, digest)) = presented else {
-        return Ok(emit(inactive(), false));
-    };
-    let now = probe::now();
+fn verify<R>(reader: &Reader<2>, (id, digest): (&str, Digest), emit: impl FnOnce(Columns, bool) -> R) -> R {
+    let now = clock::now();
     let id = id.into_datum().unwrap_or(pg_sys::Datum::null());
-    probe::find(&BY_ID, snapshot, id, |key, snapshot| {
+    reader.find(KEYS, id, |key| {
         let stored = key.and_then(|key| key.bytes(column::HASHED_SECRET)).unwrap_or(&NO_DIGEST);
         let right = digest::matches(&digest, stored);
         let live = key.is_some_and(|key| is_live(key, now));
         let owner = key.and_then(|key| key.get(column::USER_ID)).unwrap_or(NOBODY.as_ptr().into());
-        probe::find(&user::BY_ID, Some(snapshot), owner, |owner, _| match (key, owner) {
+        reader.find(OWNERS, owner, |owner| match (key, owner) {
             (Some(key), Some(owner)) if right & live & is_active(owner) => emit(answer(key, owner), true),
             _ => emit(inactive(), false),
         })
-    })?
+    })
 }
 
 /// A key is dead at `expires_at` itself.

@@ -1,5 +1,6 @@
 //! delete_gateway_key, by name or else by id; and what maintenance removes.
 
+use super::mint::lock_holder;
 use crate::error::Failure;
 use crate::record::Record;
 use crate::{args, spi};
@@ -22,9 +23,11 @@ fn delete_gateway_key(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Record, ErrorReport> {
     let name = args::required("name_or_id", name_or_id)?;
-    let deleted = delete_by_name(name)
-        .or_else(|| delete_by_id(uuid_of(name)?))
-        .ok_or(Failure::NoGatewayKey { name })?;
+    let deleted = match lock_holder(name) {
+        Some(holder) => delete(holder.id),
+        None => uuid_of(name).and_then(delete),
+    }
+    .ok_or(Failure::NoGatewayKey { name })?;
     let last_heartbeat_at = forget_heartbeat(deleted.id);
     if deleted.held_the_name {
         delete_superseded(&deleted.name);
@@ -42,16 +45,6 @@ fn delete_gateway_key(
     ))
 }
 
-macro_rules! delete_sql {
-    ($which:literal) => {
-        concat!(
-            "DELETE FROM keywright.gateway_keys WHERE ",
-            $which,
-            " RETURNING gateway_key_id, name, secret_prefix, created_at, managed_by, superseded_at IS NULL"
-        )
-    };
-}
-
 impl Deleted {
     fn from_row(row: &spi::Row) -> Deleted {
         Deleted {
@@ -65,14 +58,10 @@ impl Deleted {
     }
 }
 
-fn delete_by_name(name: &[u8]) -> Option<Deleted> {
-    const DELETE: &str =
-        delete_sql!(r#"pg_catalog.lower(name) = pg_catalog.lower($1 COLLATE "C") AND superseded_at IS NULL"#);
-    spi::write(DELETE, &[spi::text(name)], Deleted::from_row).pop()
-}
-
-fn delete_by_id(id: Uuid) -> Option<Deleted> {
-    const DELETE: &str = delete_sql!("gateway_key_id = $1");
+fn delete(id: Uuid) -> Option<Deleted> {
+    const DELETE: &str = r#"
+        DELETE FROM keywright.gateway_keys WHERE gateway_key_id = $1
+        RETURNING gateway_key_id, name, secret_prefix, created_at, managed_by, superseded_at IS NULL"#;
     spi::write(DELETE, &[id.into()], Deleted::from_row).pop()
 }
 
@@ -84,10 +73,18 @@ fn delete_superseded(name: &str) {
     spi::count(DELETE, &[name.into()]);
 }
 
+/// Leaves the row, for maintenance to remove, while an open transaction holds it: a client that sits in a
+/// transaction must not delay its own end.
 fn forget_heartbeat(id: Uuid) -> Option<pg_sys::TimestampTz> {
-    const FORGET: &str =
-        "DELETE FROM keywright.gateway_key_heartbeats WHERE gateway_key_id = $1 RETURNING last_heartbeat_at";
-    spi::write(FORGET, &[id.into()], |row| row.must(1)).pop()
+    const LAST: &str =
+        "SELECT last_heartbeat_at FROM keywright.gateway_key_heartbeats WHERE gateway_key_id = $1";
+    const FORGET: &str = r#"
+        DELETE FROM keywright.gateway_key_heartbeats
+         WHERE gateway_key_id = (SELECT h.gateway_key_id FROM keywright.gateway_key_heartbeats AS h
+                                  WHERE h.gateway_key_id = $1 FOR UPDATE SKIP LOCKED)"#;
+    let last = spi::read(LAST, &[id.into()], |row| row.must(1)).pop();
+    spi::count(FORGET, &[id.into()]);
+    last
 }
 
 /// The plain form 8-4-4-4-12 of hexadecimal digits.

@@ -3,7 +3,7 @@
 use super::mint::{self, Holder, holder, lock_holder, supersede};
 use crate::error::Failure;
 use crate::record::Record;
-use crate::{args, probe, spi};
+use crate::{args, clock, spi};
 use keywright_core::digest;
 use keywright_core::text::Kind;
 use keywright_core::token::GatewayKey;
@@ -30,7 +30,7 @@ fn ensure_gateway_key(
     managed_by: Option<&[u8]>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Record, ErrorReport> {
-    let started = spi::call_started();
+    let started = clock::call_started();
     let name = args::required("name", name)?;
     let managed_by = args::words("managed_by", Kind::Manager, managed_by)?;
     let existing = existing_token.filter(|token| !token.is_empty());
@@ -91,7 +91,7 @@ fn end_all(name: &[u8], old: Option<&Holder>) {
     const END_GRACE: &str = r#"
         UPDATE keywright.gateway_keys SET expires_at = $2
          WHERE pg_catalog.lower(name) = pg_catalog.lower($1 COLLATE "C") AND expires_at > $2"#;
-    let now = probe::now();
+    let now = clock::now();
     spi::count(END_GRACE, &[spi::text(name), spi::time(now)]);
     if let Some(old) = old {
         supersede(old.id, now, now);
@@ -119,7 +119,7 @@ fn verdict(name: &[u8], existing: Option<&[u8]>) -> Result<Key, &'static str> {
     if !key.name.as_bytes().eq_ignore_ascii_case(name) {
         return Err("wrong-name");
     }
-    if key.expires_at.is_some_and(|end| end <= probe::now()) {
+    if key.expires_at.is_some_and(|end| end <= clock::now()) {
         return Err("superseded");
     }
     Ok(key)

@@ -10,22 +10,27 @@ fn heartbeat_gateway_key(gateway_key_id: Option<Uuid>) -> Result<bool, ErrorRepo
     const LIVES: &str = r#"
         SELECT FROM keywright.gateway_keys
          WHERE gateway_key_id = $1 AND (expires_at IS NULL OR expires_at > pg_catalog.clock_timestamp())"#;
+    const HEARD_OF: &str = "SELECT FROM keywright.gateway_key_heartbeats WHERE gateway_key_id = $1";
     // Skipped when another heartbeat of this key is being written: it says the same.
     const BEAT: &str = r#"
         UPDATE keywright.gateway_key_heartbeats
            SET last_heartbeat_at = pg_catalog.clock_timestamp()
          WHERE gateway_key_id = (SELECT h.gateway_key_id FROM keywright.gateway_key_heartbeats AS h
                                   WHERE h.gateway_key_id = $1 FOR UPDATE SKIP LOCKED)"#;
+    // The lock is only ever tried: whoever has it writes the first heartbeat, and nobody waits for that.
     const FIRST: &str = r#"
         INSERT INTO keywright.gateway_key_heartbeats (gateway_key_id, last_heartbeat_at)
-        VALUES ($1, pg_catalog.clock_timestamp())
+        SELECT $1, pg_catalog.clock_timestamp()
+         WHERE pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended('keywright heartbeat ' || $1, 0))
         ON CONFLICT DO NOTHING"#;
     let id = args::required("gateway_key_id", gateway_key_id)?;
     if spi::read(LIVES, &[id.into()], |_| ()).is_empty() {
         return Ok(false);
     }
-    if spi::count(BEAT, &[id.into()]) == 0 {
+    if spi::read(HEARD_OF, &[id.into()], |_| ()).is_empty() {
         spi::count(FIRST, &[id.into()]);
+    } else {
+        spi::count(BEAT, &[id.into()]);
     }
     Ok(true)
 }

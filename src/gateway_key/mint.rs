@@ -101,9 +101,15 @@ pub fn holder(name: &[u8]) -> Option<Holder> {
     spi::read(holder_sql!(""), &[spi::text(name)], Holder::from_row).pop()
 }
 
-/// As `holder`, and waits for whoever is replacing it.
+/// As `holder`, and waits for whoever is replacing it. The successor of a key that was replaced meanwhile is
+/// newer than the statement that waited, so it takes another look.
 pub fn lock_holder(name: &[u8]) -> Option<Holder> {
-    spi::write(holder_sql!(" FOR UPDATE"), &[spi::text(name)], Holder::from_row).pop()
+    loop {
+        let locked = spi::write(holder_sql!(" FOR UPDATE"), &[spi::text(name)], Holder::from_row).pop();
+        if locked.is_some() || holder(name).is_none() {
+            return locked;
+        }
+    }
 }
 
 /// Ends a key that held its name, at `end`.

@@ -3,7 +3,7 @@
 use super::mint::{self, lock_holder, supersede};
 use crate::error::Failure;
 use crate::record::Record;
-use crate::{api_key, args, probe};
+use crate::{args, clock};
 use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, pg_extern, pg_sys};
@@ -18,8 +18,8 @@ fn rotate_gateway_key(
     let grace = args::duration("grace", grace)?;
     let gone = || Failure::NoGatewayKey { name };
     let old = lock_holder(name).ok_or_else(gone)?;
-    let now = probe::now();
-    let end = api_key::after(now, grace);
+    let now = clock::now();
+    let end = clock::after(now, grace);
     supersede(old.id, now, end);
     let stored_name = name.to_ascii_lowercase();
     // The lock on the predecessor keeps the name free for us.

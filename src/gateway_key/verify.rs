@@ -1,6 +1,7 @@
 //! verify_gateway_key: as for API keys, with one table to ask.
 
-use crate::probe::{self, Keyed, Row};
+use crate::clock;
+use crate::probe::{Keyed, Reader, Row};
 use crate::record::Record;
 use keywright_core::digest::{self, DIGEST_LEN, Digest};
 use keywright_core::token::GatewayKey;
@@ -24,9 +25,9 @@ fn verify_gateway_key(token: Option<&[u8]>, fcinfo: pg_sys::FunctionCallInfo) ->
     let inactive = || Record::new(fcinfo, &[false.into_datum(), None, None]);
     let Some(presented) = token.and_then(GatewayKey::parse) else { return Ok(inactive()) };
     let digest = presented.digest();
-    let now = probe::now();
+    let now = clock::now();
     let prefix = presented.prefix().into_datum().unwrap_or(pg_sys::Datum::null());
-    Ok(probe::find(&BY_PREFIX, None, prefix, |key, _| {
+    Ok(Reader::new([&BY_PREFIX])?.find(0, prefix, |key| {
         let stored = key.and_then(|key| key.bytes(column::HASHED_SECRET)).unwrap_or(&NO_DIGEST);
         let right = digest::matches(&digest, stored);
         match key {
@@ -36,7 +37,7 @@ fn verify_gateway_key(token: Option<&[u8]>, fcinfo: pg_sys::FunctionCallInfo) ->
             ),
             _ => inactive(),
         }
-    })?)
+    }))
 }
 
 /// The key that holds its name does not expire; one that was rotated away does.

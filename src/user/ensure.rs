@@ -200,7 +200,7 @@ fn require_harmless_role(role: &[u8]) -> Result<(), Failure<'_>> {
                  CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END,
                  CASE WHEN r.rolcreatedb THEN 'CREATEDB' END,
                  CASE WHEN NOT r.rolsuper THEN (
-                   SELECT 'member of ' || pg_catalog.string_agg(s.rolname::text, ', ' ORDER BY s.rolname)
+                   SELECT pg_catalog.string_agg('membership in superuser ' || s.rolname, ', ' ORDER BY s.rolname)
                      FROM pg_catalog.pg_roles AS s
                     WHERE s.rolsuper AND pg_catalog.pg_has_role(r.oid, s.oid, 'MEMBER')) END)
           FROM pg_catalog.pg_roles AS r

@@ -3,6 +3,8 @@
 mod ensure;
 mod status;
 
+pub use status::delete;
+
 use crate::error::Failure;
 use crate::probe::Keyed;
 use crate::{args, spi};
@@ -42,6 +44,12 @@ impl User {
               FROM keywright.users WHERE user_id = $1 AND deleted_at IS NULL FOR SHARE"#;
         let username = self.username.as_bytes();
         spi::write(HOLD, &[self.id.into()], User::from_row).pop().ok_or(Failure::NoUser { username })
+    }
+
+    /// Holds this user against every new key, and waits for those that are being minted.
+    pub fn close(&self) {
+        const CLOSE: &str = "SELECT FROM keywright.users WHERE user_id = $1 FOR NO KEY UPDATE";
+        spi::write(CLOSE, &[self.id.into()], |_| ());
     }
 
     /// Refuses a suspended user.

@@ -1,4 +1,4 @@
-//! suspend_user, activate_user and delete_user.
+//! suspend_user and activate_user, and the mark of a deleted user.
 
 use super::find;
 use crate::error::Failure;
@@ -31,18 +31,11 @@ fn set_status<'a>(username: Option<&'a [u8]>, status: &str) -> Result<bool, Fail
     Ok(spi::count(SET, &[user.id.into(), status.into()]) > 0)
 }
 
-#[pg_extern(sql = false)]
-fn delete_user(username: Option<&[u8]>) -> Result<Uuid, ErrorReport> {
+/// Marks a user as deleted; false when it is so already. What it holds is its holder's to end.
+pub fn delete(user: Uuid) -> bool {
     const DELETE: &str = r#"
         UPDATE keywright.users
            SET deleted_at = pg_catalog.clock_timestamp(), updated_at = pg_catalog.clock_timestamp()
          WHERE user_id = $1 AND deleted_at IS NULL"#;
-    let username = args::required("username", username)?;
-    let user = find(username)?;
-    // The user first, then its keys: whoever mints holds the user, so no key can slip in between.
-    if spi::count(DELETE, &[user.id.into()]) == 0 {
-        return Err(Failure::NoUser { username }.into());
-    }
-    crate::api_key::revoke_all_of(user.id, Some(b"owner deleted"));
-    Ok(user.id)
+    spi::count(DELETE, &[user.into()]) > 0
 }

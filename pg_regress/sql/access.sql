@@ -1,0 +1,145 @@
+-- Who may do what. Each capability gives its functions, nothing else, and never a table.
+\pset null '(null)'
+SELECT grantee, capability, granted_at <= clock_timestamp() AS dated FROM keywright.list_access();
+
+-- What each role may execute and read, asked of Postgres itself.
+SELECT p.oid::regprocedure AS function,
+       string_agg(CASE WHEN has_function_privilege('regress_keywright_' || c.capability, p.oid, 'EXECUTE')
+                       THEN left(c.capability, 1) ELSE '-' END, '' ORDER BY c.n) AS viarn
+  FROM pg_proc AS p,
+       unnest('{verifier,issuer,auditor,reconciler,nobody}'::text[]) WITH ORDINALITY AS c (capability, n)
+ WHERE p.pronamespace = 'keywright'::regnamespace AND p.proname NOT LIKE '\_%'
+ GROUP BY p.oid ORDER BY p.oid::regprocedure::text;
+-- admin may call everything that is not internal; nobody but the owner what is.
+SELECT count(*) FILTER (WHERE NOT has_function_privilege('regress_keywright_admin', oid, 'EXECUTE')) AS not_admins
+  FROM pg_proc WHERE pronamespace = 'keywright'::regnamespace AND proname NOT LIKE '\_%';
+SELECT count(*) AS internal_but_open FROM pg_proc, unnest('{verifier,issuer,auditor,reconciler,admin,nobody}'::text[]) AS c
+ WHERE pronamespace = 'keywright'::regnamespace AND proname LIKE '\_%'
+   AND has_function_privilege('regress_keywright_' || c, oid, 'EXECUTE');
+SELECT count(*) AS tables_open FROM pg_class, unnest('{verifier,issuer,auditor,reconciler,admin,nobody}'::text[]) AS c
+ WHERE relnamespace = 'keywright'::regnamespace AND relkind IN ('r', 'v')
+   AND (has_table_privilege('regress_keywright_' || c, oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+        OR has_any_column_privilege('regress_keywright_' || c, oid, 'SELECT, INSERT, UPDATE, REFERENCES'));
+-- Every function that is not internal belongs to a capability, and no other is named.
+SELECT p.oid::regprocedure AS not_in_any_capability FROM pg_proc AS p
+ WHERE p.pronamespace = 'keywright'::regnamespace AND p.proname NOT LIKE '\_%'
+   AND NOT EXISTS (SELECT FROM keywright._capability_functions AS f WHERE ('keywright.' || f.signature)::regprocedure = p.oid);
+SELECT f.signature AS internal_but_named FROM keywright._capability_functions AS f WHERE f.signature LIKE '\_%';
+
+-- A verifier: verifies, and is refused the rest.
+SET SESSION AUTHORIZATION regress_keywright_verifier;
+SELECT active FROM keywright.verify_api_key('x');
+SELECT * FROM keywright.list_api_keys();
+SELECT * FROM keywright.list_gateway_keys();
+SELECT * FROM keywright.api_keys;
+SELECT hashed_secret FROM keywright.api_keys;
+SELECT hashed_secret FROM keywright.gateway_keys;
+SELECT keywright.mint_api_key('x', 'x');
+SELECT keywright._mint_api_key('x', 'x', '{all}', '{*:*}', '1 day', NULL);
+SELECT keywright._writing();
+SELECT keywright.explain_api_key('x');
+SELECT keywright.grant_access('regress_keywright_verifier', 'admin');
+CALL keywright.maintain();
+INSERT INTO keywright.access_grants VALUES ('regress_keywright_verifier', 'admin');
+CREATE TABLE keywright.mine ();
+-- Without a capability, not even the schema.
+SET SESSION AUTHORIZATION regress_keywright_nobody;
+SELECT keywright.verify_api_key('x');
+-- An issuer does not see true causes, an auditor changes nothing, a reconciler gives no access.
+SET SESSION AUTHORIZATION regress_keywright_issuer;
+SELECT keywright.explain_api_key('x');
+SELECT keywright.ensure_user('x', '');
+SET SESSION AUTHORIZATION regress_keywright_auditor;
+SELECT keywright.revoke_api_key('AAAAAAAAAA');
+SELECT keywright.verify_api_key('x');
+SET SESSION AUTHORIZATION regress_keywright_reconciler;
+SELECT keywright.grant_access('regress_keywright_reconciler', 'admin');
+SELECT keywright.list_access();
+RESET SESSION AUTHORIZATION;
+
+-- Predefined roles that read and write everything find the tables closed.
+CREATE ROLE regress_keywright_reader IN ROLE pg_read_all_data, pg_write_all_data;
+SELECT name FROM keywright.mint_gateway_key('seen');
+SET SESSION AUTHORIZATION regress_keywright_reader;
+SELECT count(*) AS rows_seen FROM keywright.gateway_keys;
+SELECT count(*) AS rows_seen FROM keywright.users;
+SELECT count(*) AS rows_seen FROM keywright.access_grants;
+INSERT INTO keywright.gateway_keys (name, secret_prefix, hashed_secret) VALUES ('mine', 'kwg_mine000', sha256('1'));
+INSERT INTO keywright.access_grants VALUES ('regress_keywright_reader', 'admin');
+DELETE FROM keywright.gateway_keys;
+UPDATE keywright.gateway_keys SET name = 'mine';
+RESET SESSION AUTHORIZATION;
+SELECT name FROM keywright.delete_gateway_key('seen');
+DROP ROLE regress_keywright_reader;
+
+-- Granting and revoking, as an admin that is no superuser: idempotent, counted, undone exactly.
+CREATE ROLE "regress_keywright Odd ""name""";
+CREATE ROLE regress_keywright_own;
+GRANT USAGE ON SCHEMA keywright TO regress_keywright_own;
+GRANT EXECUTE ON FUNCTION keywright.verify_api_key(text) TO regress_keywright_own;
+CREATE FUNCTION public.privileges(role regrole) RETURNS bigint LANGUAGE sql RETURN (
+  SELECT count(*) FROM pg_proc, LATERAL aclexplode(proacl) AS a
+   WHERE pronamespace = 'keywright'::regnamespace AND a.grantee = role) + (
+  SELECT count(*) FROM pg_namespace, LATERAL aclexplode(nspacl) AS a
+   WHERE nspname = 'keywright' AND a.grantee = role);
+SET SESSION AUTHORIZATION regress_keywright_admin;
+SELECT keywright.grant_access('regress_keywright Odd "name"', 'verifier');
+SELECT keywright.grant_access('regress_keywright Odd "name"', 'verifier');
+SELECT keywright.grant_access('regress_keywright Odd "name"', 'issuer');
+SELECT keywright.grant_access('regress_keywright Odd "name"', 'reconciler');
+SELECT public.privileges('"regress_keywright Odd ""name"""');
+SELECT keywright.revoke_access('regress_keywright Odd "name"', 'issuer');
+SELECT public.privileges('"regress_keywright Odd ""name"""') AS reconciler_needs_them_still;
+SELECT keywright.revoke_access('regress_keywright Odd "name"', 'reconciler');
+SELECT public.privileges('"regress_keywright Odd ""name"""') AS verifier;
+SELECT keywright.revoke_access('regress_keywright Odd "name"', 'verifier');
+SELECT keywright.revoke_access('regress_keywright Odd "name"', 'verifier');
+SELECT public.privileges('"regress_keywright Odd ""name"""') AS nothing;
+-- What a role had before is not ours to take away.
+SELECT keywright.grant_access('regress_keywright_own', 'verifier');
+SELECT keywright.revoke_access('regress_keywright_own', 'verifier');
+SELECT public.privileges('regress_keywright_own') AS its_own_two;
+-- A privilege taken away behind our back is given again; a rename is followed; a dropped role is forgotten.
+SELECT keywright.grant_access('regress_keywright Odd "name"', 'verifier');
+RESET SESSION AUTHORIZATION;
+REVOKE EXECUTE ON FUNCTION keywright.verify_api_key(text) FROM "regress_keywright Odd ""name""";
+ALTER ROLE "regress_keywright Odd ""name""" RENAME TO regress_keywright_renamed;
+SET SESSION AUTHORIZATION regress_keywright_admin;
+SELECT keywright.grant_access('regress_keywright_renamed', 'verifier');
+SELECT grantee, capability FROM keywright.list_access() WHERE grantee LIKE '%renamed';
+RESET SESSION AUTHORIZATION;
+DROP OWNED BY regress_keywright_renamed;
+DROP ROLE regress_keywright_renamed;
+SELECT count(*) AS listed FROM keywright.list_access() WHERE grantee LIKE '%renamed' OR grantee ~ '^[0-9]+$';
+DROP OWNED BY regress_keywright_own;
+DROP ROLE regress_keywright_own;
+SET SESSION AUTHORIZATION regress_keywright_admin;
+\x on
+SELECT * FROM public.refusal($$SELECT keywright.grant_access('public', 'verifier')$$);
+SELECT * FROM public.refusal($$SELECT keywright.grant_access('pg_monitor', 'verifier')$$);
+SELECT * FROM public.refusal($$SELECT keywright.grant_access('', 'verifier')$$);
+SELECT * FROM public.refusal($$SELECT keywright.grant_access('absent', 'verifier')$$);
+SELECT * FROM public.refusal($$SELECT keywright.grant_access('regress_keywright_nobody', 'root')$$);
+SELECT * FROM public.refusal($$SELECT keywright.grant_access(NULL, 'verifier')$$);
+SELECT * FROM public.refusal($$SELECT keywright.grant_access('regress_keywright_nobody', NULL)$$);
+SELECT * FROM public.refusal($$SELECT keywright.revoke_access('absent', 'verifier')$$);
+SELECT * FROM public.refusal($$SELECT keywright.grant_access('x; DROP ROLE postgres', 'verifier')$$);
+\x off
+RESET SESSION AUTHORIZATION;
+DROP FUNCTION public.privileges;
+
+-- Default privileges that somebody set for the installing role favour nobody here.
+BEGIN;
+SELECT keywright.revoke_access(grantee, capability) FROM keywright.list_access();
+DROP EXTENSION keywright;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO regress_keywright_nobody;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON ROUTINES TO regress_keywright_nobody;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO regress_keywright_nobody, PUBLIC;
+CREATE EXTENSION keywright;
+SELECT count(*) AS opened FROM (
+  SELECT a.grantee FROM pg_class, LATERAL aclexplode(relacl) AS a WHERE relnamespace = 'keywright'::regnamespace AND a.grantee <> relowner
+  UNION ALL
+  SELECT a.grantee FROM pg_proc, LATERAL aclexplode(proacl) AS a WHERE pronamespace = 'keywright'::regnamespace AND a.grantee <> proowner
+  UNION ALL
+  SELECT a.grantee FROM pg_namespace, LATERAL aclexplode(nspacl) AS a WHERE nspname = 'keywright' AND a.grantee <> nspowner) AS o;
+ROLLBACK;

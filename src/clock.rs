@@ -1,0 +1,34 @@
+//! Moments, as microseconds of a timestamptz. The clock is the wall's, never that of the transaction's start.
+
+use crate::spi;
+use pgrx::datum::Interval;
+use pgrx::pg_sys;
+use std::cell::Cell;
+
+pub type Moment = pg_sys::TimestampTz;
+
+pub fn now() -> Moment {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+/// `interval` after `moment` by the calendar of UTC, so that the session's time zone makes no difference.
+pub fn after(moment: Moment, interval: Interval) -> Moment {
+    const AFTER: &str = "SELECT ($1 AT TIME ZONE 'UTC' + $2) AT TIME ZONE 'UTC'";
+    spi::read(AFTER, &[spi::time(moment), interval.into()], |row| row.must(1)).pop().unwrap_or(moment)
+}
+
+thread_local! {
+    static LAST_STATEMENT: Cell<Moment> = const { Cell::new(0) };
+}
+
+/// When this call began, as far as other sessions are concerned: when its statement reached the server (or
+/// its transaction began, if that was later, as it is in a procedure after a COMMIT). A second call in the
+/// same statement began when it was made, or a loop that tries again would never see anything new.
+pub fn call_started() -> Moment {
+    // SAFETY: both read the transaction's own state.
+    let statement = unsafe {
+        pg_sys::GetCurrentStatementStartTimestamp().max(pg_sys::GetCurrentTransactionStartTimestamp())
+    };
+    if LAST_STATEMENT.replace(statement) == statement { now() } else { statement }
+}

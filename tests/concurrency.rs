@@ -1,0 +1,213 @@
+//! Any number of parallel callers: one winner, nobody with an error or a dead token.
+
+use keywright_tests::{Database, Ensured, ensure, is_active, one};
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+const CALLERS: usize = 16;
+
+/// Runs `call` in 16 sessions at once.
+fn in_parallel<T: Send>(
+    database: &Database,
+    call: impl Fn(&mut postgres::Client, usize) -> T + Sync,
+) -> Vec<T> {
+    let ready = Barrier::new(CALLERS);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..CALLERS)
+            .map(|number| {
+                let (call, ready) = (&call, &ready);
+                scope.spawn(move || {
+                    let mut client = database.connect();
+                    ready.wait();
+                    call(&mut client, number)
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// Makes all 16 wait behind a session that holds what they need, so that they truly overlap.
+fn behind_a_lock<T: Send>(
+    database: &Database,
+    lock: &str,
+    call: impl Fn(&mut postgres::Client, usize) -> T + Sync,
+) -> Vec<T> {
+    let mut holder = database.connect();
+    let mut transaction = holder.transaction().unwrap();
+    transaction.batch_execute(lock).unwrap();
+    thread::scope(|scope| {
+        let callers = scope.spawn(|| in_parallel(database, call));
+        let mut watcher = database.connect();
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        for _ in 0..600 {
+            if one::<i64>(&mut watcher, waiting) == CALLERS as i64 {
+                break;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(one::<i64>(&mut watcher, waiting), CALLERS as i64, "callers that wait");
+        transaction.rollback().unwrap();
+        callers.join().unwrap()
+    })
+}
+
+fn outcomes(results: &[Ensured], outcome: &str) -> usize {
+    results.iter().filter(|result| result.outcome == outcome).count()
+}
+
+/// One of them has the only live token, the others have none and know why.
+fn one_winner(database: &Database, results: &[Ensured], outcome: &str, live: &str) {
+    let mut client = database.connect();
+    assert_eq!(outcomes(results, outcome), 1, "{results:?}");
+    assert_eq!(outcomes(results, "concurrent"), CALLERS - 1, "{results:?}");
+    let tokens: Vec<&String> = results.iter().filter_map(|result| result.token.as_ref()).collect();
+    assert_eq!(tokens.len(), 1);
+    assert!(is_active(&mut client, tokens[0]));
+    assert_eq!(one::<i64>(&mut client, live), 1, "live keys");
+}
+
+const LIVE_API_KEYS: &str = "SELECT count(*) FROM keywright.list_api_keys('bot')";
+const LIVE_GATEWAY_KEYS: &str = "SELECT count(*) FROM keywright.list_gateway_keys()";
+
+#[test]
+fn sixteen_callers_with_the_same_stale_token_end_with_one_live_key() {
+    let database = Database::new("stale_token");
+    let mut client = database.connect();
+    client.batch_execute("SELECT keywright.ensure_system_user('bot')").unwrap();
+    for round in 0..5 {
+        let stale = ensure(&mut client, "keywright.ensure_api_key('bot', 'ci')").token.unwrap();
+        client.batch_execute("SELECT keywright.revoke_user_api_keys('bot')").unwrap();
+        // What the last round left behind makes no difference: with and without a key that holds the name.
+        if round % 2 == 0 {
+            client.batch_execute("SELECT keywright.mint_api_key('bot', 'ci')").unwrap();
+        }
+        let lock = "SELECT FROM keywright.users FOR UPDATE";
+        let results = behind_a_lock(&database, lock, |client, _| {
+            ensure(client, &format!("keywright.ensure_api_key('bot', 'ci', '{stale}')"))
+        });
+        one_winner(&database, &results, "rotated", LIVE_API_KEYS);
+        // The winner died before it stored its token: the next call heals that.
+        let healed = ensure(&mut client, &format!("keywright.ensure_api_key('bot', 'ci', '{stale}')"));
+        assert_eq!((healed.outcome.as_str(), healed.reason.as_deref()), ("rotated", Some("revoked")));
+        assert!(is_active(&mut client, &healed.token.unwrap()));
+        assert_eq!(one::<i64>(&mut client, LIVE_API_KEYS), 1);
+    }
+}
+
+#[test]
+fn sixteen_first_callers_end_with_one_key() {
+    let database = Database::new("first_callers");
+    database.connect().batch_execute("SELECT keywright.ensure_system_user('bot')").unwrap();
+    let results = behind_a_lock(&database, "SELECT FROM keywright.users FOR UPDATE", |client, _| {
+        ensure(client, "keywright.ensure_api_key('bot', 'ci')")
+    });
+    one_winner(&database, &results, "minted", LIVE_API_KEYS);
+}
+
+#[test]
+fn sixteen_unsynchronized_callers_leave_one_live_key_and_it_is_in_somebodys_hand() {
+    let database = Database::new("free_running");
+    let mut client = database.connect();
+    client.batch_execute("SELECT keywright.ensure_system_user('bot')").unwrap();
+    for _ in 0..10 {
+        let results =
+            in_parallel(&database, |client, _| ensure(client, "keywright.ensure_api_key('bot', 'ci')"));
+        let live: Vec<&String> = results
+            .iter()
+            .filter_map(|result| result.token.as_ref())
+            .filter(|token| is_active(&mut client, token))
+            .collect();
+        assert_eq!(live.len(), 1, "{results:?}");
+        assert_eq!(one::<i64>(&mut client, LIVE_API_KEYS), 1);
+    }
+}
+
+#[test]
+fn sixteen_callers_that_hold_the_good_token_keep_it() {
+    let database = Database::new("good_token");
+    let mut client = database.connect();
+    client.batch_execute("SELECT keywright.ensure_system_user('bot')").unwrap();
+    let good = ensure(&mut client, "keywright.ensure_api_key('bot', 'ci')").token.unwrap();
+    let results = in_parallel(&database, |client, _| {
+        ensure(client, &format!("keywright.ensure_api_key('bot', 'ci', '{good}')"))
+    });
+    assert_eq!(outcomes(&results, "kept"), CALLERS);
+    assert!(is_active(&mut client, &good));
+}
+
+#[test]
+fn sixteen_gateways_end_with_one_key() {
+    let database = Database::new("gateways");
+    let mut client = database.connect();
+    let stale = ensure(&mut client, "keywright.ensure_gateway_key('edge')").token.unwrap();
+    ensure(&mut client, "keywright.ensure_gateway_key('edge')");
+    let results = behind_a_lock(&database, "SELECT FROM keywright.gateway_keys FOR UPDATE", |client, _| {
+        ensure(client, &format!("keywright.ensure_gateway_key('edge', '{stale}')"))
+    });
+    one_winner(&database, &results, "rotated", LIVE_GATEWAY_KEYS);
+}
+
+#[test]
+fn sixteen_mints_of_one_name_end_with_one_key_and_fifteen_named_refusals() {
+    let database = Database::new("mints");
+    database.connect().batch_execute("SELECT keywright.ensure_system_user('bot')").unwrap();
+    for (sql, constraint) in [
+        ("SELECT token FROM keywright.mint_api_key('bot', 'ci')", "api_keys_name_idx"),
+        ("SELECT token FROM keywright.mint_gateway_key('edge')", "gateway_keys_name_idx"),
+    ] {
+        let results = in_parallel(&database, |client, _| client.query_one(sql, &[]));
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+        for error in results.iter().filter_map(|result| result.as_ref().err()) {
+            let error = error.as_db_error().unwrap();
+            assert_eq!((error.code().code(), error.constraint()), ("23505", Some(constraint)));
+        }
+    }
+}
+
+#[test]
+fn sixteen_ensured_users_all_succeed() {
+    let database = Database::new("users");
+    for round in 0..10 {
+        let sql = format!("SELECT outcome FROM keywright.ensure_system_user('bot-{round}')");
+        let results: Vec<String> = in_parallel(&database, |client, _| one(client, &sql));
+        assert_eq!(results.iter().filter(|outcome| *outcome == "created").count(), 1, "{results:?}");
+        assert_eq!(
+            results.iter().filter(|outcome| *outcome == "unchanged").count(),
+            CALLERS - 1,
+            "{results:?}"
+        );
+    }
+}
+
+#[test]
+fn sixteen_grants_all_succeed() {
+    let database = Database::new("grants");
+    let mut client = database.connect();
+    for number in 0..CALLERS {
+        _ = client.batch_execute(&format!("CREATE ROLE keywright_test_grants_{number}"));
+    }
+    for _ in 0..5 {
+        in_parallel(&database, |client, number| {
+            let same =
+                one::<String>(client, "SELECT keywright.grant_access('keywright_test_grants_0', 'admin')");
+            assert!(["created", "unchanged"].contains(&same.as_str()), "{same}");
+            let own = format!("SELECT keywright.grant_access('keywright_test_grants_{number}', 'verifier')");
+            one::<String>(client, &own);
+        });
+        assert_eq!(
+            one::<i64>(&mut client, "SELECT count(*) FROM keywright.list_access()"),
+            CALLERS as i64 + 1
+        );
+        in_parallel(&database, |client, number| {
+            let own = format!("SELECT keywright.revoke_access('keywright_test_grants_{number}', 'verifier')");
+            assert!(one::<bool>(client, &own));
+            one::<bool>(client, "SELECT keywright.revoke_access('keywright_test_grants_0', 'admin')");
+        });
+        assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM keywright.access_privileges"), 0);
+    }
+    for number in 0..CALLERS {
+        client.batch_execute(&format!("DROP ROLE keywright_test_grants_{number}")).unwrap();
+    }
+}

@@ -1,0 +1,165 @@
+//! What a client library sees of a broken rule: the fields of the protocol, not psql's rendering.
+
+use keywright_tests::{Database, one};
+use postgres::error::DbError;
+
+fn refused(client: &mut postgres::Client, sql: &str) -> DbError {
+    let error = client.batch_execute(sql).expect_err(sql);
+    error.as_db_error().unwrap_or_else(|| panic!("{sql}: {error}")).clone()
+}
+
+const HASH: &str = "decode(repeat('ab', 32), 'hex')";
+
+fn by_hand(name: &str, prefix: &str, hash: &str) -> String {
+    format!(
+        "INSERT INTO keywright.gateway_keys (name, secret_prefix, hashed_secret) VALUES ('{name}', '{prefix}', {hash})"
+    )
+}
+
+#[test]
+fn every_constraint_case_has_its_fields_and_shows_no_hash() {
+    let database = Database::new("diagnostics");
+    let mut client = database.connect();
+    client.batch_execute(&by_hand("taken", "kwg_taken00", HASH)).unwrap();
+    let other = "sha256('other')";
+    let name = "gateway_keys_name_check";
+    let prefix = "gateway_keys_secret_prefix_check";
+    let hash = "gateway_keys_hashed_secret_check";
+    let long = "a".repeat(65);
+    let cases = [
+        (by_hand("taken", "kwg_other00", other), "23505", "gateway_keys_name_idx"),
+        (by_hand("other", "kwg_taken00", other), "23505", "gateway_keys_secret_prefix_key"),
+        (by_hand("other", "kwg_other00", HASH), "23505", "gateway_keys_hashed_secret_key"),
+        (by_hand("", "kwg_other00", HASH), "23514", name),
+        (by_hand("a-", "kwg_other00", HASH), "23514", name),
+        (by_hand("a--b", "kwg_other00", HASH), "23514", name),
+        (by_hand("a_b", "kwg_other00", HASH), "23514", name),
+        (by_hand("a b", "kwg_other00", HASH), "23514", name),
+        (by_hand("-a", "kwg_other00", HASH), "23514", name),
+        (by_hand("Upper", "kwg_other00", HASH), "23514", name),
+        (by_hand(&long, "kwg_other00", HASH), "23514", name),
+        (by_hand("other", "", HASH), "23514", prefix),
+        (by_hand("other", "kwg_other0", HASH), "23514", prefix),
+        (by_hand("other", "kwg_other012", HASH), "23514", prefix),
+        (by_hand("other", "kwg_other00", "''"), "23514", hash),
+        (by_hand("other", "kwg_other00", "decode(repeat('ab', 31), 'hex')"), "23514", hash),
+        (by_hand("other", "kwg_other00", "decode(repeat('ab', 33), 'hex')"), "23514", hash),
+        ("SELECT keywright.mint_gateway_key('taken')".into(), "23505", "gateway_keys_name_idx"),
+        ("SELECT keywright.mint_gateway_key('Taken')".into(), "23514", name),
+        ("SELECT keywright.ensure_gateway_key('a_b')".into(), "23514", name),
+        ("SELECT keywright.ensure_user('a_b', '')".into(), "23514", "users_username_check"),
+        ("SELECT keywright.ensure_system_user('')".into(), "23514", "users_username_check"),
+        ("SELECT keywright.mint_api_key('x', 'A')".into(), "23514", "api_keys_name_check"),
+        ("SELECT keywright.ensure_api_key('x', 'A')".into(), "23514", "api_keys_name_check"),
+    ];
+    for (sql, code, constraint) in cases {
+        let error = refused(&mut client, &sql);
+        assert_eq!(error.code().code(), code, "{sql}");
+        assert_eq!(error.constraint(), Some(constraint), "{sql}");
+        assert_eq!(error.schema(), Some("keywright"), "{sql}");
+        assert!(error.table().is_some_and(|table| constraint.starts_with(table)), "{sql}");
+        assert!(error.hint().is_some_and(|hint| !hint.is_empty()), "{sql}");
+        assert!(error.detail().is_some_and(|detail| !detail.is_empty()), "{sql}");
+        let shown = format!("{error:?}");
+        assert!(
+            !shown.contains("abab") && !shown.contains("Failing row") && !shown.contains("kwg_"),
+            "{shown}"
+        );
+    }
+    client.batch_execute(&by_hand(&"a".repeat(64), "kwg_other00", other)).unwrap();
+}
+
+#[test]
+fn a_row_written_by_hand_is_never_printed() {
+    let database = Database::new("by_hand");
+    let mut client = database.connect();
+    let user: String = one(&mut client, "SELECT user_id::text FROM keywright.ensure_user('x', '')");
+    let columns = [
+        "key_id",
+        "user_id",
+        "name",
+        "hashed_secret",
+        "expires_at",
+        "scopes",
+        "allow_list",
+        "lifetime",
+        "created_at",
+    ];
+    let user = format!("'{user}'");
+    let good = ["'AAAAAAAAAA'", &user, "'n'", HASH, "now()", "'{all}'", "'{*:*}'", "'1 day'", "now()"];
+    let bad: [(usize, &[&str]); 9] = [
+        (0, &["'short'", "NULL"]),
+        (1, &["NULL"]),
+        (2, &["'N'", "NULL"]),
+        (3, &["''", "NULL"]),
+        (4, &["'infinity'", "NULL"]),
+        (5, &["'{}'", "NULL"]),
+        (6, &["'{}'", "NULL"]),
+        (7, &["NULL"]),
+        (8, &["NULL"]),
+    ];
+    for (at, values) in bad {
+        for value in values {
+            let mut row = good;
+            row[at] = value;
+            let sql = format!(
+                "INSERT INTO keywright.api_keys ({}) VALUES ({})",
+                columns.join(", "),
+                row.join(", ")
+            );
+            let error = refused(&mut client, &sql);
+            assert!(["23514", "23502", "22023"].contains(&error.code().code()), "{error:?}");
+            assert!(!format!("{error:?}").contains("abab"), "{} = {value}: {error:?}", columns[at]);
+        }
+    }
+    let sql = format!("INSERT INTO keywright.api_keys ({}) VALUES ({})", columns.join(", "), good.join(", "));
+    client.batch_execute(&sql).unwrap();
+}
+
+#[test]
+fn no_backtrace_and_no_token_in_an_error() {
+    let database = Database::new("errors");
+    let mut client = database.connect();
+    client.batch_execute("SELECT keywright.ensure_user('x', '')").unwrap();
+    let token: String = one(&mut client, "SELECT token FROM keywright.mint_api_key('x', 'n')");
+    let secret = &token[15..];
+    client.batch_execute("SET statement_timeout = '50ms'; SET lock_timeout = '20ms'").unwrap();
+    let mut blocker = database.connect();
+    let mut transaction = blocker.transaction().unwrap();
+    transaction
+        .batch_execute("LOCK TABLE keywright.users, keywright.api_keys, keywright.gateway_keys")
+        .unwrap();
+    // Each takes a token where it may be expected, or where it is a mistake.
+    for call in [
+        "verify_api_key($1)",
+        "authenticate_api_key($1)",
+        "explain_api_key($1)",
+        "revoke_leaked_api_key($1)",
+        "ensure_api_key('x', 'n', $1)",
+        "ensure_gateway_key('n', $1)",
+        "revoke_api_key($1)",
+        "rotate_api_key($1)",
+        "expire_api_key($1)",
+        "suspend_user($1)",
+        "delete_user($1)",
+        "mint_api_key($1, 'n')",
+        "mint_api_key('x', $1)",
+        "mint_gateway_key($1)",
+        "rotate_gateway_key($1)",
+        "delete_gateway_key($1)",
+        "ensure_user($1, '')",
+        "ensure_user('x', $1)",
+        "grant_access($1, 'verifier')",
+        "grant_access('postgres', $1)",
+        "list_api_keys($1)",
+    ] {
+        for sql in [format!("SELECT keywright.{call}"), format!("SELECT * FROM keywright.{call}")] {
+            let error = client.query(&sql, &[&token]).expect_err(&sql);
+            let error = error.as_db_error().unwrap();
+            let shown = format!("{error:?}");
+            assert!(!shown.contains(secret), "{sql}: {shown}");
+            assert!(!shown.contains("pgrx") && !shown.contains("stack backtrace"), "{sql}: {shown}");
+            assert_ne!(error.code().code(), "XX000", "{sql}: {shown}");
+        }
+    }
+}

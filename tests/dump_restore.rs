@@ -1,0 +1,134 @@
+//! pg_dump, a new database, pg_restore: what verified verifies, what was dead is dead, who had access has it.
+
+use keywright_tests::{Database, is_active, one, program, succeed};
+use postgres::Client;
+
+const ACCESS: &str = "SELECT string_agg(grantee || '=' || capability, ',') FROM keywright.list_access() WHERE grantee LIKE 'keywright_test_dump%'";
+const ACL: &str = "SELECT string_agg(p.oid::regprocedure || ' ' || a.grantee::regrole || ' ' || a.privilege_type, ',' ORDER BY p.oid::regprocedure::text, a.grantee)
+   FROM pg_proc AS p, aclexplode(p.proacl) AS a WHERE p.pronamespace = 'keywright'::regnamespace AND a.grantee <> p.proowner";
+const LISTED: &str = "SELECT coalesce((SELECT string_agg(k::text, E'\\n') FROM keywright.list_api_keys(include_inactive => true) AS k), '')
+   || coalesce((SELECT string_agg(k::text, E'\\n') FROM keywright.list_gateway_keys() AS k), '')
+   || coalesce((SELECT string_agg(u::text, E'\\n') FROM keywright.list_users(true) AS u), '')";
+
+/// Tokens, and whether each verifies.
+fn fill(client: &mut Client) -> Vec<(String, bool)> {
+    client
+        .batch_execute(
+            "SELECT keywright.ensure_system_user('operator', 'o@example.invalid', managed_by => 'plane-a');
+             SELECT keywright.ensure_user('alice', '');
+             SELECT keywright.ensure_user('bob', '');
+             SELECT keywright.ensure_user('carol', '');",
+        )
+        .unwrap();
+    let mut tokens = Vec::new();
+    let mut token = |client: &mut Client, sql: &str| {
+        let token: String = one(client, &format!("SELECT token FROM keywright.{sql}"));
+        tokens.push(token.clone());
+        token
+    };
+    for number in 0..50 {
+        let user = ["operator", "alice"][number % 2];
+        token(
+            client,
+            &format!("mint_api_key('{user}', 'key-{number}', '{{project:read}}', '{{project:p1}}')"),
+        );
+    }
+    client.batch_execute("SET keywright.api_key_brand = ''").unwrap();
+    token(client, "mint_api_key('alice', 'bare')");
+    client.batch_execute("RESET keywright.api_key_brand").unwrap();
+    let rotated = token(client, "mint_api_key('alice', 'rotated')");
+    token(client, &format!("rotate_api_key('{}', '1 hour')", &rotated[4..14]));
+    let revoked = token(client, "mint_api_key('alice', 'revoked')");
+    client.batch_execute(&format!("SELECT keywright.revoke_api_key('{}', 'gone')", &revoked[4..14])).unwrap();
+    token(client, "mint_api_key('alice', 'expired', lifetime => '1 millisecond')");
+    token(client, "mint_api_key('bob', 'suspended')");
+    token(client, "mint_api_key('carol', 'deleted')");
+    client.batch_execute("SELECT keywright.suspend_user('bob'), keywright.delete_user('carol')").unwrap();
+    token(client, "mint_gateway_key('edge-1')");
+    token(client, "rotate_gateway_key('edge-1', '1 hour')");
+    token(client, "mint_gateway_key('edge-2')");
+    client
+        .batch_execute(
+            "SELECT keywright.heartbeat_gateway_key(gateway_key_id) FROM keywright.list_gateway_keys()",
+        )
+        .unwrap();
+    let active: Vec<bool> = tokens.iter().map(|token| is_active(client, token)).collect();
+    assert_eq!(active.iter().filter(|active| **active).count(), 50 + 1 + 2 + 3);
+    tokens.into_iter().zip(active).collect()
+}
+
+fn restored(format: &str) {
+    let roles = ["keywright_test_dump_verifier", "keywright_test_dump \"odd\" issuer"];
+    let old = Database::new(&format!("dump_{format}"));
+    let mut client = old.connect();
+    for role in roles {
+        let quoted = role.replace('"', "\"\"");
+        let make = format!(
+            "DO $$ BEGIN CREATE ROLE \"{quoted}\"; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+        );
+        client.batch_execute(&make).unwrap();
+    }
+    for (role, capability) in [(roles[0], "verifier"), (roles[1], "issuer"), (roles[1], "auditor")] {
+        client.query_one("SELECT keywright.grant_access($1, $2)", &[&role, &capability]).unwrap();
+    }
+    let tokens = fill(&mut client);
+    let before = [ACCESS, ACL, LISTED].map(|sql| one::<String>(&mut client, sql));
+
+    let file = std::env::temp_dir().join(format!("keywright-{}-{format}.dump", std::process::id()));
+    succeed(program("pg_dump").arg(format!("--format={format}")).arg("--file").arg(&file).arg(&old.name));
+    let bytes = std::fs::read(&file).unwrap();
+    for (token, _) in &tokens {
+        let secret = &token.as_bytes()[token.len() - 20..];
+        assert!(!bytes.windows(secret.len()).any(|part| part == secret), "a token is in the dump");
+    }
+    let new = Database::empty(&format!("restored_{format}"), "UTF8");
+    let mut restore = if format == "plain" { program("psql") } else { program("pg_restore") };
+    if format == "plain" {
+        restore.args(["-X", "--quiet", "--set", "ON_ERROR_STOP=1", "--file"]).arg(&file);
+    } else {
+        restore.arg("--exit-on-error").arg(&file);
+    }
+    succeed(restore.arg("--dbname").arg(&new.name));
+    std::fs::remove_file(&file).unwrap();
+
+    let mut client = new.connect();
+    for (token, active) in &tokens {
+        assert_eq!(is_active(&mut client, token), *active, "{token}");
+    }
+    let after = [ACCESS, ACL, LISTED].map(|sql| one::<String>(&mut client, sql));
+    assert_eq!(after, before);
+    // Grants are not only listed: they work, and can be taken back.
+    client.batch_execute("SET SESSION AUTHORIZATION keywright_test_dump_verifier").unwrap();
+    assert!(is_active(&mut client, &tokens[0].0));
+    client.batch_execute("RESET SESSION AUTHORIZATION").unwrap();
+    assert!(one::<bool>(
+        &mut client,
+        "SELECT keywright.revoke_access('keywright_test_dump_verifier', 'verifier')"
+    ));
+    client.batch_execute("SET SESSION AUTHORIZATION keywright_test_dump_verifier").unwrap();
+    assert!(client.query_one("SELECT keywright.verify_api_key('x')", &[]).is_err());
+    client.batch_execute("RESET SESSION AUTHORIZATION").unwrap();
+    // Inserts work, names are still taken, rules still hold, and a token of before can be kept or rotated.
+    let fresh: String = one(&mut client, "SELECT token FROM keywright.mint_api_key('alice', 'fresh')");
+    assert!(is_active(&mut client, &fresh));
+    assert!(client.query_one("SELECT keywright.mint_api_key('alice', 'key-1')", &[]).is_err());
+    assert!(client.query_one("SELECT keywright.mint_gateway_key('edge-2')", &[]).is_err());
+    assert!(client.batch_execute("DELETE FROM keywright.users WHERE kind = 'system'").is_err());
+    let kept = client
+        .query_one(
+            "SELECT outcome FROM keywright.ensure_api_key('alice', 'key-1', $1, '{project:read}', '{project:p1}')",
+            &[&tokens[1].0],
+        )
+        .unwrap();
+    assert_eq!(kept.get::<_, String>(0), "kept");
+}
+
+#[test]
+fn custom_format() {
+    restored("custom");
+}
+
+#[test]
+fn plain_format() {
+    restored("plain");
+}

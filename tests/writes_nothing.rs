@@ -1,0 +1,76 @@
+//! Verifying, and ensuring what is so already, write nothing: no WAL, no transaction id, no row version.
+
+use keywright_tests::{Database, ensure, one};
+use postgres::Client;
+
+const VERSIONS: &str = "SELECT concat_ws('|',
+     (SELECT string_agg(u.ctid || ' ' || u.xmin || ' ' || u.xmax, ',' ORDER BY u.user_id) FROM keywright.users AS u),
+     (SELECT string_agg(k.ctid || ' ' || k.xmin || ' ' || k.xmax, ',' ORDER BY k.key_id) FROM keywright.api_keys AS k),
+     (SELECT string_agg(k.ctid || ' ' || k.xmin || ' ' || k.xmax, ',' ORDER BY k.name) FROM keywright.gateway_keys AS k))";
+
+/// WAL bytes the calls wrote. Other processes of the server may write too, so the least of some tries counts.
+fn wal_of(client: &mut Client, calls: &[String]) -> i64 {
+    let mut least = i64::MAX;
+    for _ in 0..20 {
+        let before: String = one(client, "SELECT pg_current_wal_insert_lsn()::text");
+        for call in calls {
+            client.batch_execute(call).unwrap();
+        }
+        let written: i64 = client
+            .query_one(&format!("SELECT (pg_current_wal_insert_lsn() - '{before}')::bigint"), &[])
+            .unwrap()
+            .get(0);
+        least = least.min(written);
+    }
+    least
+}
+
+#[test]
+fn no_wal_no_transaction_id_no_row_version() {
+    let database = Database::new("writes_nothing");
+    let mut client = database.connect();
+    client.batch_execute("SELECT keywright.ensure_system_user('bot', 'b@example.invalid')").unwrap();
+    let token = ensure(&mut client, "keywright.ensure_api_key('bot', 'ci')").token.unwrap();
+    let gateway = ensure(&mut client, "keywright.ensure_gateway_key('edge')").token.unwrap();
+    client.batch_execute("CREATE ROLE keywright_test_writes; SELECT keywright.grant_access('keywright_test_writes', 'admin')").unwrap();
+    client.batch_execute("VACUUM (FREEZE, ANALYZE)").unwrap();
+    let calls: Vec<String> = [
+        format!("verify_api_key('{token}')"),
+        "verify_api_key('junk')".into(),
+        "verify_api_key('AAAAAAAAAA-AAAAAAAAAAAAAAAAAAAAAA')".into(),
+        format!("verify_api_keys(ARRAY['{token}', 'junk'])"),
+        format!("authenticate_api_key('{token}')"),
+        format!("explain_api_key('{token}')"),
+        format!("verify_gateway_key('{gateway}')"),
+        format!("ensure_api_key('bot', 'ci', '{token}')"),
+        format!("ensure_gateway_key('edge', '{gateway}')"),
+        "ensure_system_user('bot', 'b@example.invalid')".into(),
+        "grant_access('keywright_test_writes', 'admin')".into(),
+        "revoke_access('keywright_test_writes', 'verifier')".into(),
+        "activate_user('bot')".into(),
+        "list_api_keys()".into(),
+        "list_gateway_keys()".into(),
+        "list_users()".into(),
+        "list_access()".into(),
+        "needs_first_user()".into(),
+    ]
+    .into_iter()
+    .map(|call| format!("SELECT keywright.{call}"))
+    .collect();
+    let before: String = one(&mut client, VERSIONS);
+    for call in &calls {
+        // In a transaction of its own that may not write.
+        let mut transaction = client.build_transaction().read_only(true).start().unwrap();
+        transaction.batch_execute(call).unwrap();
+        let id: Option<String> =
+            transaction.query_one("SELECT pg_current_xact_id_if_assigned()::text", &[]).unwrap().get(0);
+        assert_eq!(id, None, "{call}");
+        transaction.commit().unwrap();
+    }
+    assert_eq!(wal_of(&mut client, &calls), 0);
+    assert_eq!(one::<String>(&mut client, VERSIONS), before);
+    // The measure can fail: a write is seen.
+    let write = "SELECT keywright.heartbeat_gateway_key(gateway_key_id) FROM keywright.list_gateway_keys()";
+    assert!(wal_of(&mut client, &[write.to_owned()]) > 0);
+    client.batch_execute("SELECT keywright.revoke_access('keywright_test_writes', 'admin'); DROP ROLE keywright_test_writes").unwrap();
+}
