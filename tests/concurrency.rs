@@ -10,7 +10,7 @@ const CALLERS: usize = 16;
 /// Runs `call` in 16 sessions at once.
 fn in_parallel<T: Send>(
     database: &Database,
-    call: impl Fn(&mut postgres::Client, usize) -> T + Sync,
+    call: impl Fn(&mut postgres::Client, usize) -> T + Sync + Send,
 ) -> Vec<T> {
     let ready = Barrier::new(CALLERS);
     thread::scope(|scope| {
@@ -32,7 +32,7 @@ fn in_parallel<T: Send>(
 fn behind_a_lock<T: Send>(
     database: &Database,
     lock: &str,
-    call: impl Fn(&mut postgres::Client, usize) -> T + Sync,
+    call: impl Fn(&mut postgres::Client, usize) -> T + Sync + Send,
 ) -> Vec<T> {
     let mut holder = database.connect();
     let mut transaction = holder.transaction().unwrap();

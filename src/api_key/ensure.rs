@@ -106,10 +106,15 @@ impl Call<'_> {
         let now = clock::now();
         let expires_at = self.wanted.expires_at(now)?;
         let had_one = self.was_there();
-        self.retire(&minted.public, reason, now);
+        // Only the key that was found to hold the name gives it up: if another call's key has come up since,
+        // the insertion finds the name taken and leaves that key alone.
+        if let Some(holder) = &holder {
+            retire(&holder.key_id, &minted.public, reason, now);
+        }
         if !mint::insert(&self.user, &self.wanted, &minted, now, expires_at) {
             return Ok(concurrent(self.holder()));
         }
+        self.end_grace(reason, now);
         Ok([
             minted.public.into_datum(),
             minted.token.expose().into_datum(),
@@ -163,18 +168,14 @@ impl Call<'_> {
         !spi::read(THERE, &self.name_args(), |_| ()).is_empty()
     }
 
-    /// Ends every key of this name that is left: the live ones are revoked, an expired one gives up the name.
-    fn retire(&self, successor: &str, reason: &str, now: pg_sys::TimestampTz) {
-        const RETIRE: &str = r#"
+    /// Revokes the keys of this name that were rotated away and still live.
+    fn end_grace(&self, reason: &str, now: pg_sys::TimestampTz) {
+        const END_GRACE: &str = r#"
             UPDATE keywright.api_keys
-               SET revoked_at = CASE WHEN expires_at > $3 THEN $3 END,
-                   revoke_reason = CASE WHEN expires_at > $3 THEN 'replaced: ' || $5 END,
-                   superseded_at = coalesce(superseded_at, $3),
-                   superseded_by = coalesce(superseded_by, $4)
-             WHERE user_id = $1 AND name = $2 AND revoked_at IS NULL
-               AND (superseded_at IS NULL OR expires_at > $3)"#;
+               SET revoked_at = $3, revoke_reason = 'replaced: ' || $4
+             WHERE user_id = $1 AND name = $2 AND revoked_at IS NULL AND superseded_at IS NOT NULL AND expires_at > $3"#;
         let [user, name] = self.name_args();
-        spi::count(RETIRE, &[user, name, spi::time(now), successor.into(), reason.into()]);
+        spi::count(END_GRACE, &[user, name, spi::time(now), reason.into()]);
     }
 
     /// What the token that was handed in is, in the order a reader would check it: its form, its secret,
@@ -215,6 +216,17 @@ impl Call<'_> {
         };
         Verdict::Replace { reason }
     }
+}
+
+/// Takes the name from the key that holds it: a live one is revoked, an expired one gives way.
+fn retire(key_id: &str, successor: &str, reason: &str, now: pg_sys::TimestampTz) {
+    const RETIRE: &str = r#"
+        UPDATE keywright.api_keys
+           SET revoked_at = CASE WHEN expires_at > $3 THEN $3 END,
+               revoke_reason = CASE WHEN expires_at > $3 THEN 'replaced: ' || $4 END,
+               superseded_at = $3, superseded_by = $2
+         WHERE key_id = $1 AND revoked_at IS NULL AND superseded_at IS NULL"#;
+    spi::count(RETIRE, &[key_id.into(), successor.into(), spi::time(now), reason.into()]);
 }
 
 /// The key a token names.

@@ -74,8 +74,14 @@ fn replace(
         let what = format!("gateway key \"{}\"", String::from_utf8_lossy(name));
         return Err(Failure::OtherManager { what, manager }.into());
     }
-    end_all(name, old.as_ref());
+    // Only the key that was found to hold the name gives it up: if another call's key has come up since, the
+    // insertion finds the name taken and leaves that key alone.
+    let now = clock::now();
+    if let Some(old) = &old {
+        supersede(old.id, now, now);
+    }
     let Some(new) = mint::insert(name, managed_by)? else { return Ok(concurrent(holder(name))) };
+    end_grace(name, now);
     Ok([
         new.id.into_datum(),
         new.minted.public.into_datum(),
@@ -86,16 +92,12 @@ fn replace(
     ])
 }
 
-/// Ends the key that holds the name, and those before it that are still in their grace.
-fn end_all(name: &[u8], old: Option<&Holder>) {
+/// Ends the keys of this name that were rotated away and still live.
+fn end_grace(name: &[u8], now: pg_sys::TimestampTz) {
     const END_GRACE: &str = r#"
         UPDATE keywright.gateway_keys SET expires_at = $2
          WHERE pg_catalog.lower(name) = pg_catalog.lower($1 COLLATE "C") AND expires_at > $2"#;
-    let now = clock::now();
     spi::count(END_GRACE, &[spi::text(name), spi::time(now)]);
-    if let Some(old) = old {
-        supersede(old.id, now, now);
-    }
 }
 
 /// The live key of this name the token belongs to, or why there is none.
