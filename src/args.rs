@@ -37,18 +37,18 @@ pub fn micros(interval: &Interval) -> i128 {
         + i128::from(interval.micros())
 }
 
-/// A length of time of 0 or more.
+/// A length of time from 0 to 100 years.
 pub fn duration<'a>(argument: &'static str, value: Option<Interval>) -> Result<Interval, Failure<'a>> {
     let value = required(argument, value)?;
-    if micros(&value) < 0 || !is_finite(&value) {
-        return Err(Failure::Argument {
-            argument,
-            faults: vec!["It must be 0 or more, and finite.".into()],
-            hint: "",
-        });
+    if !is_finite(&value) || !(0..=CENTURY).contains(&micros(&value)) {
+        let faults = vec!["It must be 0 or more and at most 100 years.".into()];
+        return Err(Failure::Argument { argument, faults, hint: "" });
     }
     Ok(value)
 }
+
+/// Generous: by the calendar 100 years may be more days than `micros` counts.
+pub const CENTURY: i128 = 101 * 366 * 86_400_000_000;
 
 /// PostgreSQL 17 and later have infinite intervals, spelled as the extreme of every field.
 pub fn is_finite(value: &Interval) -> bool {

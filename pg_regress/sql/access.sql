@@ -143,3 +143,20 @@ SELECT count(*) AS opened FROM (
   UNION ALL
   SELECT a.grantee FROM pg_namespace, LATERAL aclexplode(nspacl) AS a WHERE nspname = 'keywright' AND a.grantee <> nspowner) AS o;
 ROLLBACK;
+-- A schema that somebody prepared is not moved into.
+BEGIN;
+SELECT count(keywright.revoke_access(grantee, capability)) FROM keywright.list_access();
+DROP EXTENSION keywright;
+CREATE SCHEMA keywright;
+CREATE EXTENSION keywright;
+ROLLBACK;
+-- Nor is it installed anywhere else, or by anybody else.
+CREATE EXTENSION IF NOT EXISTS keywright SCHEMA public;
+BEGIN;
+DROP EXTENSION keywright;
+SAVEPOINT s;
+CREATE EXTENSION keywright SCHEMA public;
+ROLLBACK TO s;
+SET LOCAL SESSION AUTHORIZATION regress_keywright_nobody;
+CREATE EXTENSION keywright;
+ROLLBACK;

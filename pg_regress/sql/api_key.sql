@@ -188,6 +188,7 @@ SELECT keywright.purge_api_keys('0');
 SELECT keywright.purge_api_keys('0');
 \x on
 SELECT * FROM public.refusal($$SELECT keywright.purge_api_keys('-1 day')$$);
+SELECT * FROM public.refusal($$SELECT keywright.purge_api_keys('200000 years')$$);
 SELECT * FROM public.refusal($$SELECT keywright.purge_api_keys('0', 0)$$);
 SELECT * FROM public.refusal($$SELECT keywright.purge_api_keys(NULL)$$);
 \x off

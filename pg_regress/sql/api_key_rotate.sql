@@ -34,6 +34,7 @@ SELECT code, detail, hint FROM public.refusal(format('SELECT keywright.rotate_ap
 SELECT * FROM public.refusal($$SELECT keywright.rotate_api_key('AAAAAAAAAA')$$);
 SELECT * FROM public.refusal($$SELECT keywright.rotate_api_key('kwk_0123456789-ABCDEFGHIJKLMNOPQRSTUV3bfOdH')$$);
 SELECT * FROM public.refusal($$SELECT keywright.rotate_api_key('AAAAAAAAAA', '-1 second')$$);
+SELECT * FROM public.refusal($$SELECT keywright.rotate_api_key('AAAAAAAAAA', '200000 years')$$);
 SELECT * FROM public.refusal($$SELECT keywright.rotate_api_key('AAAAAAAAAA', NULL)$$);
 \x off
 -- A lowered cap shortens the successor and keeps nobody from rotating.

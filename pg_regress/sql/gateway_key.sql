@@ -80,6 +80,7 @@ SELECT * FROM public.refusal($$SELECT keywright.delete_gateway_key('00000000-000
 SELECT * FROM public.refusal($$SELECT keywright.delete_gateway_key(NULL)$$);
 SELECT * FROM public.refusal($$SELECT keywright.rotate_gateway_key('edge-1')$$);
 SELECT * FROM public.refusal($$SELECT keywright.rotate_gateway_key('edge-3', '-1 day')$$);
+SELECT * FROM public.refusal($$SELECT keywright.rotate_gateway_key('edge-3', '200000 years')$$);
 SELECT * FROM public.refusal($$SELECT keywright.delete_gateway_key('kwg_0000000AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA')$$);
 \x off
 SELECT name FROM keywright.list_gateway_keys();

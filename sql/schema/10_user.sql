@@ -38,6 +38,10 @@ COMMENT ON COLUMN keywright.users.updated_at IS 'When the row last changed.';
 COMMENT ON COLUMN keywright.users.deleted_at IS 'When the user was deleted; null while it lives.';
 COMMENT ON INDEX keywright.users_username_idx IS 'One living user of a name, without regard to case.';
 COMMENT ON CONSTRAINT users_username_check ON keywright.users IS 'The form of a username.';
+COMMENT ON CONSTRAINT users_pkey ON keywright.users IS 'A user has one id.';
+COMMENT ON INDEX keywright.users_pkey IS 'Verification finds the owner of a key by it.';
+COMMENT ON CONSTRAINT users_kind_check ON keywright.users IS 'The kinds of user.';
+COMMENT ON CONSTRAINT users_status_check ON keywright.users IS 'The states of a user.';
 
 CREATE FUNCTION keywright._users_row_check() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -51,6 +55,7 @@ COMMENT ON FUNCTION keywright._users_row_check() IS
 'Internal. Refuses a row written by hand without printing it.';
 CREATE TRIGGER users_row_check BEFORE INSERT OR UPDATE OF username ON keywright.users
   FOR EACH ROW WHEN (NOT keywright._writing()) EXECUTE FUNCTION keywright._users_row_check();
+COMMENT ON TRIGGER users_row_check ON keywright.users IS 'Refuses a malformed row written by hand without printing it.';
 
 CREATE FUNCTION keywright._users_guard() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -73,6 +78,8 @@ CREATE TRIGGER users_guard BEFORE UPDATE OR DELETE ON keywright.users
   EXECUTE FUNCTION keywright._users_guard();
 CREATE TRIGGER users_truncate_guard BEFORE TRUNCATE ON keywright.users
   FOR EACH STATEMENT EXECUTE FUNCTION keywright._users_guard();
+COMMENT ON TRIGGER users_guard ON keywright.users IS 'Refuses to change a system user by hand.';
+COMMENT ON TRIGGER users_truncate_guard ON keywright.users IS 'Refuses TRUNCATE, which would take the system users along.';
 
 CREATE FUNCTION keywright._ensure_user(
   username text, kind text, email text, display_name text, db_role text, managed_by text,

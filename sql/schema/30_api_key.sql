@@ -57,6 +57,16 @@ COMMENT ON COLUMN keywright.api_keys.managed_by IS 'The reconciler that owns thi
 COMMENT ON INDEX keywright.api_keys_name_idx IS 'One key of a user holds a name at a time.';
 COMMENT ON CONSTRAINT api_keys_name_check ON keywright.api_keys IS 'The form of an API key''s name.';
 COMMENT ON CONSTRAINT api_keys_hashed_secret_check ON keywright.api_keys IS 'A SHA-256 hash has 32 bytes.';
+COMMENT ON CONSTRAINT api_keys_pkey ON keywright.api_keys IS 'An id names one key.';
+COMMENT ON CONSTRAINT api_keys_key_id_check ON keywright.api_keys IS 'The form of a key_id.';
+COMMENT ON CONSTRAINT api_keys_user_id_fkey ON keywright.api_keys IS 'A key belongs to a user; the row of a deleted user stays.';
+COMMENT ON CONSTRAINT api_keys_expires_at_check ON keywright.api_keys IS 'Every key expires.';
+COMMENT ON CONSTRAINT api_keys_scopes_check ON keywright.api_keys IS '1 to 128 scopes; none would mean nothing.';
+COMMENT ON CONSTRAINT api_keys_allow_list_check ON keywright.api_keys IS '1 to 128 entries; none would mean nothing.';
+COMMENT ON INDEX keywright.api_keys_pkey IS 'Verification finds a key by it.';
+COMMENT ON INDEX keywright.api_keys_user_id_idx IS 'The keys of a user, in pages.';
+COMMENT ON INDEX keywright.api_keys_expires_at_idx IS 'For the purge of expired keys.';
+COMMENT ON INDEX keywright.api_keys_revoked_at_idx IS 'For the purge of revoked keys.';
 
 CREATE FUNCTION keywright._api_keys_row_check() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -112,6 +122,8 @@ CREATE TRIGGER api_keys_insert_check BEFORE INSERT ON keywright.api_keys
   EXECUTE FUNCTION keywright._api_keys_row_check();
 CREATE TRIGGER api_keys_update_check BEFORE UPDATE ON keywright.api_keys
   FOR EACH ROW WHEN (NOT keywright._writing()) EXECUTE FUNCTION keywright._api_keys_row_check();
+COMMENT ON TRIGGER api_keys_insert_check ON keywright.api_keys IS 'Refuses a malformed row written by hand without printing it.';
+COMMENT ON TRIGGER api_keys_update_check ON keywright.api_keys IS 'The same for a change, and keeps a revoked key revoked.';
 
 CREATE FUNCTION keywright._mint_api_key(
   username text, name text, scopes text[], allow_list text[], lifetime interval, managed_by text,

@@ -42,6 +42,11 @@ COMMENT ON CONSTRAINT gateway_keys_secret_prefix_check ON keywright.gateway_keys
 COMMENT ON CONSTRAINT gateway_keys_secret_prefix_key ON keywright.gateway_keys IS 'A prefix names one key.';
 COMMENT ON CONSTRAINT gateway_keys_hashed_secret_check ON keywright.gateway_keys IS 'A SHA-256 hash has 32 bytes.';
 COMMENT ON CONSTRAINT gateway_keys_hashed_secret_key ON keywright.gateway_keys IS 'A secret belongs to one key.';
+COMMENT ON CONSTRAINT gateway_keys_pkey ON keywright.gateway_keys IS 'An id names one key.';
+COMMENT ON CONSTRAINT gateway_keys_superseded_check ON keywright.gateway_keys IS 'A key expires if and only if it is superseded.';
+COMMENT ON INDEX keywright.gateway_keys_pkey IS 'Heartbeats find a key by it.';
+COMMENT ON INDEX keywright.gateway_keys_secret_prefix_key IS 'Verification finds a key by it.';
+COMMENT ON INDEX keywright.gateway_keys_hashed_secret_key IS 'A secret belongs to one key.';
 
 -- Apart from the keys and without a foreign key: a heartbeat is this node's own, never rewrites what
 -- verification reads, and a row left over after a key is harmless (keywright.maintain removes it).
@@ -54,6 +59,8 @@ SELECT pg_catalog.pg_extension_config_dump('keywright.gateway_key_heartbeats', '
 COMMENT ON TABLE keywright.gateway_key_heartbeats IS 'When each gateway key was last heard of, on this node.';
 COMMENT ON COLUMN keywright.gateway_key_heartbeats.gateway_key_id IS 'The gateway key.';
 COMMENT ON COLUMN keywright.gateway_key_heartbeats.last_heartbeat_at IS 'The last heartbeat.';
+COMMENT ON CONSTRAINT gateway_key_heartbeats_pkey ON keywright.gateway_key_heartbeats IS 'One row a key.';
+COMMENT ON INDEX keywright.gateway_key_heartbeats_pkey IS 'One row a key.';
 
 CREATE FUNCTION keywright._gateway_keys_row_check() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -106,6 +113,7 @@ COMMENT ON FUNCTION keywright._gateway_keys_row_check() IS
 'Internal. Refuses a row written by hand without printing it: the native errors would show the hash.';
 CREATE TRIGGER gateway_keys_row_check BEFORE INSERT OR UPDATE ON keywright.gateway_keys
   FOR EACH ROW WHEN (NOT keywright._writing()) EXECUTE FUNCTION keywright._gateway_keys_row_check();
+COMMENT ON TRIGGER gateway_keys_row_check ON keywright.gateway_keys IS 'Refuses a malformed or duplicate row written by hand without printing it.';
 
 CREATE FUNCTION keywright._gateway_key_exists(name text) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

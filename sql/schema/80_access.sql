@@ -42,6 +42,8 @@ SELECT f.signature, c.capability
    f.capabilities::pg_catalog.text[] OPERATOR(pg_catalog.||) ARRAY['admin']) AS c (capability);
 COMMENT ON VIEW keywright._capability_functions IS
 'Internal. The functions each capability may call; admin may call them all.';
+COMMENT ON COLUMN keywright._capability_functions.signature IS 'The function, without its schema.';
+COMMENT ON COLUMN keywright._capability_functions.capability IS 'A capability that may call it.';
 
 CREATE TABLE keywright.access_grants (
   grantee regrole NOT NULL,
@@ -58,6 +60,9 @@ COMMENT ON TABLE keywright.access_grants IS 'Who holds which capability. A role 
 COMMENT ON COLUMN keywright.access_grants.grantee IS 'The role that holds the capability.';
 COMMENT ON COLUMN keywright.access_grants.capability IS 'verifier, issuer, auditor, reconciler or admin.';
 COMMENT ON COLUMN keywright.access_grants.granted_at IS 'When it was granted.';
+COMMENT ON CONSTRAINT access_grants_pkey ON keywright.access_grants IS 'A capability is held once.';
+COMMENT ON INDEX keywright.access_grants_pkey IS 'A capability is held once.';
+COMMENT ON CONSTRAINT access_grants_capability_check ON keywright.access_grants IS 'The capabilities.';
 
 CREATE TABLE keywright.access_privileges (
   grantee regrole NOT NULL,
@@ -71,6 +76,8 @@ COMMENT ON TABLE keywright.access_privileges IS
 'The ledger: each privilege grant_access itself gave. What a role had before is not in it and is never taken away.';
 COMMENT ON COLUMN keywright.access_privileges.grantee IS 'The role the privilege was given to.';
 COMMENT ON COLUMN keywright.access_privileges.object IS 'SCHEMA keywright, or ROUTINE and a signature.';
+COMMENT ON CONSTRAINT access_privileges_pkey ON keywright.access_privileges IS 'A privilege is given once.';
+COMMENT ON INDEX keywright.access_privileges_pkey IS 'A privilege is given once.';
 
 CREATE FUNCTION keywright.grant_access(grantee text, capability text) RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -140,9 +140,8 @@ const LIFETIME_RULE: &str = "It must be more than 0 and at most 100 years.";
 
 /// A first look, so that the sum with the clock is in range; `expires_at` has the last word.
 fn require_lifetime(lifetime: Option<Interval>) -> Result<Interval, Failure<'static>> {
-    const MOST: i128 = 101 * 366 * 86_400_000_000;
     let lifetime = args::required("lifetime", lifetime)?;
-    if !args::is_finite(&lifetime) || !(1..=MOST).contains(&args::micros(&lifetime)) {
+    if !args::is_finite(&lifetime) || !(1..=args::CENTURY).contains(&args::micros(&lifetime)) {
         let faults = vec![LIFETIME_RULE.into()];
         return Err(Failure::Argument { argument: "lifetime", faults, hint: "Every key expires." });
     }

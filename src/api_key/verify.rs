@@ -72,6 +72,7 @@ fn verify_api_keys(
     let rows = Rows::new(fcinfo);
     let reader = reader()?;
     for (ordinality, token) in (1i64..).zip(tokens.iter().flat_map(Array::iter)) {
+        pgrx::check_for_interrupts!();
         let push = |columns: Columns, _| {
             let mut row = vec![ordinality.into_datum()];
             row.extend(columns);
