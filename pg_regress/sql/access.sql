@@ -144,6 +144,7 @@ SELECT count(*) AS opened FROM (
   SELECT a.grantee FROM pg_namespace, LATERAL aclexplode(nspacl) AS a WHERE nspname = 'keywright' AND a.grantee <> nspowner) AS o;
 ROLLBACK;
 -- A schema that somebody prepared is not moved into.
+\set SHOW_CONTEXT never
 BEGIN;
 SELECT count(keywright.revoke_access(grantee, capability)) FROM keywright.list_access();
 DROP EXTENSION keywright;
