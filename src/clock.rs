@@ -32,3 +32,13 @@ pub fn call_started() -> Moment {
     };
     if LAST_STATEMENT.replace(statement) == statement { now() } else { statement }
 }
+
+/// How long a rotation waits for calls that were made at the same moment.
+const GATHERING: f64 = 0.1;
+
+/// Gives calls that were sent together with this one the time to arrive: a backend may have to wait for a
+/// processor before it reads its statement. Those that arrive before the successor is there learn that they
+/// competed; one that came a moment later could only take the winner for dead and rotate once more.
+pub fn gather() {
+    spi::read("SELECT pg_catalog.pg_sleep($1)", &[GATHERING.into()], |_| ());
+}

@@ -178,7 +178,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION keywright.ensure_gateway_key(text, text, text) IS
-'Makes sure that whoever calls holds the live gateway key of this name: keeps the token it is handed when it is, otherwise mints a successor and ends what went before, in one transaction.
+'Makes sure that whoever calls holds the live gateway key of this name: keeps the token it is handed when it is, otherwise mints a successor and ends what went before, in one transaction. A rotation first waits 0.1 seconds, as that of ensure_api_key does.
 Arguments: name (as for mint_gateway_key); existing_token (what the caller has stored; null or empty: nothing); managed_by (the calling reconciler; null: none).
 Result: gateway_key_id; name; secret_prefix; token (the one to use from now on; null when the outcome is concurrent); outcome kept (nothing was written), minted, rotated or concurrent (another call for the same key minted while this one ran: read your store again and call again later); reason: null for kept, else missing, malformed, unknown, wrong-name or superseded; created_at.
 Errors: 23514 gateway_keys_name_check; 22023 malformed argument; 42710 the key belongs to another manager.';

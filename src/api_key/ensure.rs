@@ -102,10 +102,13 @@ impl Call<'_> {
             let what = format!("API key \"{}\"", String::from_utf8_lossy(self.wanted.name));
             return Err(Failure::OtherManager { what, manager }.into());
         }
+        let had_one = self.was_there();
+        if had_one && holder.as_ref().is_none_or(|holder| !holder.own) {
+            clock::gather();
+        }
         let minted = mint::new_token()?;
         let now = clock::now();
         let expires_at = self.wanted.expires_at(now)?;
-        let had_one = self.was_there();
         // Only the key that was found to hold the name gives it up: if another call's key has come up since,
         // the insertion finds the name taken and leaves that key alone.
         if let Some(holder) = &holder {

@@ -76,6 +76,9 @@ fn replace(
     }
     // Only the key that was found to hold the name gives it up: if another call's key has come up since, the
     // insertion finds the name taken and leaves that key alone.
+    if old.as_ref().is_some_and(|old| !old.own) {
+        clock::gather();
+    }
     let now = clock::now();
     if let Some(old) = &old {
         supersede(old.id, now, now);
