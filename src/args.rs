@@ -1,6 +1,6 @@
 //! Arguments as they come: text is bytes, because a database may be in any encoding.
 
-use crate::error::Failure;
+use crate::error::{Failure, Fault};
 use keywright_core::text::Kind;
 use pgrx::datum::{Array, Interval};
 
@@ -8,15 +8,37 @@ pub fn required<'a, T>(argument: &'static str, value: Option<T>) -> Result<T, Fa
     value.ok_or(Failure::Null { argument })
 }
 
+/// The faults of several arguments, so that they are reported together.
+#[derive(Debug, Default)]
+pub struct Faults(Vec<Fault>);
+
+impl Faults {
+    /// The value, or nothing and one more fault.
+    pub fn sift<T>(&mut self, checked: Result<T, Fault>) -> Option<T> {
+        checked.map_err(|fault| self.0.push(fault)).ok()
+    }
+
+    /// Nothing when there is no fault.
+    pub fn report<'a>(self) -> Result<(), Failure<'a>> {
+        if self.0.is_empty() { Ok(()) } else { Err(Failure::Arguments(self.0)) }
+    }
+}
+
+impl From<Faults> for Failure<'_> {
+    fn from(faults: Faults) -> Self {
+        Failure::Arguments(faults.0)
+    }
+}
+
 /// Free text that is stored: checked, left as bytes.
-pub fn words<'a, 'b>(
+pub fn words<'a>(
     argument: &'static str,
     kind: Kind,
     value: Option<&'a [u8]>,
-) -> Result<Option<&'a [u8]>, Failure<'b>> {
+) -> Result<Option<&'a [u8]>, Fault> {
     match value.and_then(|text| kind.fault(text)) {
         None => Ok(value),
-        Some(fault) => Err(Failure::Argument { argument, faults: vec![fault], hint: "" }),
+        Some(fault) => Err(Fault::new(argument, fault, kind.hint())),
     }
 }
 
@@ -41,8 +63,8 @@ pub fn micros(interval: &Interval) -> i128 {
 pub fn duration<'a>(argument: &'static str, value: Option<Interval>) -> Result<Interval, Failure<'a>> {
     let value = required(argument, value)?;
     if !is_finite(&value) || !(0..=CENTURY).contains(&micros(&value)) {
-        let faults = vec!["It must be 0 or more and at most 100 years.".into()];
-        return Err(Failure::Argument { argument, faults, hint: "" });
+        let rule = "It must be 0 or more and at most 100 years.";
+        return Err(Fault::new(argument, rule, "Give an interval such as '1 hour' or '7 days'.").into());
     }
     Ok(value)
 }
@@ -60,8 +82,8 @@ pub fn is_finite(value: &Interval) -> bool {
 pub fn within<'a>(argument: &'static str, value: Option<i32>, most: i32) -> Result<i32, Failure<'a>> {
     let value = required(argument, value)?;
     if !(1..=most).contains(&value) {
-        let faults = vec![format!("It must be from 1 to {most}.")];
-        return Err(Failure::Argument { argument, faults, hint: "" });
+        let rule = format!("It must be from 1 to {most}.");
+        return Err(Fault::new(argument, rule, "Take more than one call for more rows.").into());
     }
     Ok(value)
 }

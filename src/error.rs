@@ -28,12 +28,8 @@ pub enum Failure<'a> {
     Null {
         argument: &'static str,
     },
-    /// An argument is malformed; the faults are sentences, all of them.
-    Argument {
-        argument: &'static str,
-        faults: Vec<String>,
-        hint: &'static str,
-    },
+    /// Arguments are malformed.
+    Arguments(Vec<Fault>),
     NoUser {
         username: &'a [u8],
     },
@@ -76,6 +72,12 @@ pub enum Failure<'a> {
     /// The one answer to any token that does not verify.
     InvalidToken,
     NoRandomness,
+    /// A client tried to set the cap on lifetimes when it connected.
+    CapOverridden,
+    /// The user came up after the snapshot of this REPEATABLE READ transaction.
+    NewerThanTransaction {
+        username: &'a str,
+    },
     /// A table or index of ours is not where it should be.
     Broken {
         object: String,
@@ -97,6 +99,55 @@ impl From<Failure<'_>> for ErrorReport {
     }
 }
 
+/// What is wrong with one argument: sentences, all of them.
+#[derive(Debug)]
+pub struct Fault {
+    pub argument: &'static str,
+    pub sentences: Vec<String>,
+    pub hint: &'static str,
+}
+
+impl Fault {
+    pub fn new(argument: &'static str, sentence: impl Into<String>, hint: &'static str) -> Fault {
+        Fault { argument, sentences: vec![sentence.into()], hint }
+    }
+}
+
+impl From<Fault> for Failure<'_> {
+    fn from(fault: Fault) -> Self {
+        Failure::Arguments(vec![fault])
+    }
+}
+
+impl From<Fault> for ErrorReport {
+    #[track_caller]
+    fn from(fault: Fault) -> Self {
+        Failure::from(fault).into()
+    }
+}
+
+/// All of them in one message. Each sentence says which argument it is about, unless there is only one.
+fn arguments(faults: &[Fault]) -> Parts {
+    let names: Vec<_> = faults.iter().map(|fault| fault.argument).collect();
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    let detail: Vec<String> = faults
+        .iter()
+        .flat_map(|fault| fault.sentences.iter().map(move |sentence| (fault.argument, sentence)))
+        .map(
+            |(argument, sentence)| {
+                if faults.len() == 1 { sentence.clone() } else { format!("{argument}: {sentence}") }
+            },
+        )
+        .collect();
+    let hints: Vec<_> = faults.iter().map(|fault| fault.hint).filter(|hint| !hint.is_empty()).collect();
+    parts(
+        Code::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!("{} {verb} not acceptable", names.join(", ")),
+        detail.join("\n"),
+        hints.join("\n"),
+    )
+}
+
 type Parts = (Code, String, String, String);
 
 fn parts(code: Code, message: String, detail: impl Into<String>, hint: impl Into<String>) -> Parts {
@@ -109,12 +160,7 @@ impl Failure<'_> {
             Failure::Null { argument } => {
                 parts(Code::ERRCODE_INVALID_PARAMETER_VALUE, format!("{argument} must not be null"), "", "")
             }
-            Failure::Argument { argument, faults, hint } => parts(
-                Code::ERRCODE_INVALID_PARAMETER_VALUE,
-                format!("{argument} is not acceptable"),
-                faults.join("\n"),
-                hint,
-            ),
+            Failure::Arguments(faults) => arguments(&faults),
             Failure::NoUser { username } => parts(
                 Code::ERRCODE_UNDEFINED_OBJECT,
                 format!("user {} does not exist", quoted(username)),
@@ -130,13 +176,13 @@ impl Failure<'_> {
             Failure::NoGatewayKey { name } => parts(
                 Code::ERRCODE_UNDEFINED_OBJECT,
                 format!("gateway key {} does not exist", quoted(name)),
-                "",
+                "No gateway key has this name or id.",
                 "See keywright.list_gateway_keys().",
             ),
             Failure::NoRole { role } => parts(
                 Code::ERRCODE_UNDEFINED_OBJECT,
                 format!("role {} does not exist", quoted(role)),
-                "",
+                "Postgres has no role of this name.",
                 "Create the role first.",
             ),
             Failure::ReservedRole { role } => parts(
@@ -179,13 +225,25 @@ impl Failure<'_> {
                 Code::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
                 "API key is not valid".into(),
                 "",
-                "",
+                "An auditor finds the cause with keywright.explain_api_key.",
             ),
             Failure::NoRandomness => parts(
                 Code::ERRCODE_SYSTEM_ERROR,
                 "operating system gives no randomness".into(),
                 "Nothing was minted.",
                 "",
+            ),
+            Failure::CapOverridden => parts(
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                "permission denied to set parameter \"keywright.max_api_key_lifetime\"".into(),
+                "The client set it when it connected, which only a superuser may.",
+                "Connect without this option (PGOPTIONS, options).",
+            ),
+            Failure::NewerThanTransaction { username } => parts(
+                Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
+                "could not serialize access".into(),
+                format!("User \"{username}\" is newer than the snapshot of this transaction."),
+                "Try the transaction again.",
             ),
             Failure::Broken { object } => parts(
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

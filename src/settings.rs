@@ -1,7 +1,11 @@
 //! The settings, each with who may change it and why.
 
+use crate::error::Failure;
+use crate::spi;
 use keywright_core::token::Form;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(PostgresGucEnum, Clone, Copy)]
 pub enum Brand {
@@ -17,7 +21,16 @@ static API_KEY_BRAND: GucSetting<Brand> = GucSetting::<Brand>::new(Brand::Keywri
 /// Seconds; 0 for no cap. A policy, so a superuser's: a session must not raise its own limit.
 static MAX_API_KEY_LIFETIME: GucSetting<i32> = GucSetting::<i32>::new(0);
 
+/// True when somebody had set the cap before the library was loaded, so that Postgres had to judge then
+/// whether they may.
+static CAP_WAS_SET: AtomicBool = AtomicBool::new(false);
+
+const CAP: &CStr = c"keywright.max_api_key_lifetime";
+
 pub fn define() {
+    // SAFETY: looks a setting up by name; null when there is none.
+    let before = unsafe { pgrx::pg_sys::GetConfigOption(CAP.as_ptr(), true, false) };
+    CAP_WAS_SET.store(!before.is_null(), Ordering::Relaxed);
     GucRegistry::define_enum_guc(
         c"keywright.api_key_brand",
         c"Brand of new API keys.",
@@ -27,7 +40,7 @@ pub fn define() {
         GucFlags::default(),
     );
     GucRegistry::define_int_guc(
-        c"keywright.max_api_key_lifetime",
+        CAP,
         c"Longest lifetime of a new API key.",
         c"With a unit of Postgres, such as 90d or 12h; 0 for no cap.",
         &MAX_API_KEY_LIFETIME,
@@ -48,7 +61,18 @@ pub fn api_key_form() -> Form {
 }
 
 /// The cap in microseconds, if there is one.
-pub fn max_api_key_lifetime() -> Option<i64> {
+///
+/// A client can name the setting in its start-up options. It may not, so Postgres falls back to the default,
+/// which is no cap, and the administrator's value is lost: that must not be a way around it.
+pub fn max_api_key_lifetime() -> Result<Option<i64>, Failure<'static>> {
     let seconds = MAX_API_KEY_LIFETIME.get();
-    (seconds > 0).then(|| i64::from(seconds) * 1_000_000)
+    if seconds == 0 && CAP_WAS_SET.load(Ordering::Relaxed) && is_default() {
+        return Err(Failure::CapOverridden);
+    }
+    Ok((seconds > 0).then(|| i64::from(seconds) * 1_000_000))
+}
+
+fn is_default() -> bool {
+    const DEFAULT: &str = "SELECT FROM pg_catalog.pg_settings WHERE name = 'keywright.max_api_key_lifetime' AND source = 'default'";
+    !spi::read(DEFAULT, &[], |_| ()).is_empty()
 }

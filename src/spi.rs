@@ -78,6 +78,21 @@ pub fn read<T>(sql: &'static str, args: &[Arg], each: impl FnMut(&Row) -> T) -> 
     execute(sql, args, true, each)
 }
 
+/// True when a statement finds a row under the snapshot of the transaction. Always true in READ COMMITTED,
+/// where there is no such thing, and nothing is asked.
+pub fn read_in_transaction_snapshot(sql: &'static str, args: &[Arg]) -> bool {
+    // SAFETY: the isolation level of the transaction; its snapshot has been taken, or is taken now.
+    let snapshot = unsafe {
+        if pg_sys::XactIsoLevel < pg_sys::XACT_REPEATABLE_READ as i32 {
+            return true;
+        }
+        pg_sys::GetTransactionSnapshot()
+    };
+    let mut found = 0;
+    run(kept_plan(sql, args), args, snapshot, true, |rows, _| found = rows);
+    found > 0
+}
+
 /// Runs a statement that writes or locks.
 pub fn write<T>(sql: &'static str, args: &[Arg], each: impl FnMut(&Row) -> T) -> Vec<T> {
     let _mark = Mark::set(true);
@@ -88,18 +103,18 @@ pub fn write<T>(sql: &'static str, args: &[Arg], each: impl FnMut(&Row) -> T) ->
 pub fn count(sql: &'static str, args: &[Arg]) -> u64 {
     let _mark = Mark::set(true);
     let mut touched = 0;
-    run(kept_plan(sql, args), args, false, |processed, _| touched = processed);
+    run(kept_plan(sql, args), args, latest(), false, |processed, _| touched = processed);
     touched
 }
 
 /// Runs a utility statement, such as GRANT, whose text was put together with quoted identifiers.
 pub fn utility(sql: &str) {
-    run(|| prepare(sql, &[]), &[], false, |_, _| ());
+    run(|| prepare(sql, &[]), &[], latest(), false, |_, _| ());
 }
 
 fn execute<T>(sql: &'static str, args: &[Arg], read_only: bool, mut each: impl FnMut(&Row) -> T) -> Vec<T> {
     let mut rows = Vec::new();
-    run(kept_plan(sql, args), args, read_only, |_, table| {
+    run(kept_plan(sql, args), args, latest(), read_only, |_, table| {
         if let Some(table) = table {
             for at in 0..table.numvals as usize {
                 // SAFETY: `vals` has `numvals` tuples of the shape `tupdesc`.
@@ -111,9 +126,15 @@ fn execute<T>(sql: &'static str, args: &[Arg], read_only: bool, mut each: impl F
     rows
 }
 
+fn latest() -> pg_sys::Snapshot {
+    // SAFETY: a transaction is running. The snapshot is used at once, before another one is taken.
+    unsafe { pg_sys::GetLatestSnapshot() }
+}
+
 fn run(
     plan: impl FnOnce() -> pg_sys::SPIPlanPtr,
     args: &[Arg],
+    snapshot: pg_sys::Snapshot,
     read_only: bool,
     result: impl FnOnce(u64, Option<&pg_sys::SPITupleTable>),
 ) {
@@ -134,7 +155,7 @@ fn run(
             plan,
             values.as_mut_ptr(),
             nulls.as_ptr(),
-            pg_sys::GetLatestSnapshot(),
+            snapshot,
             std::ptr::null_mut(),
             read_only,
             true,

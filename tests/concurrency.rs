@@ -211,3 +211,58 @@ fn sixteen_grants_all_succeed() {
         client.batch_execute(&format!("DROP ROLE keywright_test_grants_{number}")).unwrap();
     }
 }
+
+#[test]
+fn gateway_keys_under_every_kind_of_change_at_once_never_deadlock() {
+    let database = Database::new("gateway_storm");
+    let results = in_parallel(&database, |client, number| {
+        let calls = [
+            "SELECT keywright.ensure_gateway_key('edge')",
+            "SELECT keywright.delete_gateway_key('edge')",
+            "SELECT keywright.rotate_gateway_key('edge', '20 milliseconds')",
+            "SELECT keywright.purge_gateway_keys()",
+        ];
+        let mut codes = Vec::new();
+        for _ in 0..15 {
+            if let Err(error) = client.batch_execute(calls[number % calls.len()]) {
+                codes.push(error.as_db_error().unwrap().code().code().to_owned());
+            }
+        }
+        codes
+    });
+    // Deleting or rotating what is just gone is an honest answer.
+    assert!(results.iter().flatten().all(|code| code == "42704"), "{results:?}");
+    assert!(one::<i64>(&mut database.connect(), LIVE_GATEWAY_KEYS) <= 16);
+}
+
+#[test]
+fn grants_by_hand_at_the_same_moment_reach_nobody_as_an_internal_error() {
+    let database = Database::new("grants_by_hand");
+    let role = "keywright_test_by_hand";
+    let mut client = database.connect();
+    client
+        .batch_execute(&format!(
+            "DROP ROLE IF EXISTS {role}, {role}_2; CREATE ROLE {role}; CREATE ROLE {role}_2"
+        ))
+        .unwrap();
+    let results = in_parallel(&database, |client, number| {
+        let mut codes = Vec::new();
+        for _ in 0..30 {
+            let sql = match number % 4 {
+                0 => format!("GRANT EXECUTE ON FUNCTION keywright.verify_api_key(text) TO {role}_2"),
+                1 => format!("SELECT keywright.revoke_access('{role}', 'verifier')"),
+                _ => format!("SELECT keywright.grant_access('{role}', 'verifier')"),
+            };
+            if let Err(error) = client.batch_execute(&sql)
+                && number % 4 != 0
+            {
+                codes.push(error.as_db_error().unwrap().code().code().to_owned());
+            }
+        }
+        codes
+    });
+    assert!(results.iter().all(Vec::is_empty), "{results:?}");
+    client
+        .batch_execute(&format!("SELECT keywright.revoke_access('{role}', 'verifier'); DROP OWNED BY {role}, {role}_2; DROP ROLE {role}, {role}_2"))
+        .unwrap();
+}

@@ -163,3 +163,58 @@ fn no_backtrace_and_no_token_in_an_error() {
         }
     }
 }
+
+#[test]
+fn a_client_can_not_lift_the_cap_on_lifetimes_when_it_connects() {
+    let database = Database::new("cap");
+    let mut client = database.connect();
+    let role = "keywright_test_cap";
+    client
+        .batch_execute(&format!(
+            "SELECT keywright.ensure_user('x', '');
+             DROP ROLE IF EXISTS {role};
+             CREATE ROLE {role} LOGIN;
+             SELECT keywright.grant_access('{role}', 'issuer');
+             ALTER DATABASE {} SET keywright.max_api_key_lifetime = '1h'",
+            database.name
+        ))
+        .unwrap();
+    let long = "SELECT keywright.mint_api_key('x', 'long', lifetime => '1000 days')";
+    let ensured = "SELECT keywright.ensure_api_key('x', 'long', lifetime => '1000 days')";
+    for value in ["0", "-1", "1", "1d", "junk"] {
+        let mut client = database.connect_as(role, &format!("-c keywright.max_api_key_lifetime={value}"));
+        for sql in [long, ensured] {
+            assert_eq!(refused(&mut client, sql).code().code(), "42501", "{value}");
+        }
+    }
+    // Without the option the administrator's value holds, and nothing inside a session changes it.
+    let mut client = database.connect_as(role, "");
+    assert_eq!(refused(&mut client, long).code().code(), "22023");
+    assert_eq!(refused(&mut client, "SET keywright.max_api_key_lifetime = 0").code().code(), "42501");
+    client
+        .batch_execute("RESET ALL; SELECT keywright.mint_api_key('x', 'short', lifetime => '1 hour')")
+        .unwrap();
+    // A superuser may lift it.
+    let mut client = database.connect_as("postgres", "-c keywright.max_api_key_lifetime=0");
+    client.batch_execute(long).unwrap();
+    client
+        .batch_execute(&format!("SELECT keywright.revoke_access('{role}', 'issuer'); DROP ROLE {role}"))
+        .unwrap();
+}
+
+#[test]
+fn a_user_newer_than_the_snapshot_is_a_serialization_failure() {
+    let database = Database::new("newer");
+    let mut old = database.connect();
+    let mut transaction =
+        old.build_transaction().isolation_level(postgres::IsolationLevel::RepeatableRead).start().unwrap();
+    transaction.batch_execute("SELECT 1").unwrap();
+    database.connect().batch_execute("SELECT keywright.ensure_user('late', '')").unwrap();
+    for sql in ["SELECT keywright.mint_api_key('late', 'a')", "SELECT keywright.ensure_api_key('late', 'a')"]
+    {
+        let mut savepoint = transaction.savepoint("s").unwrap();
+        let error = savepoint.batch_execute(sql).expect_err(sql);
+        assert_eq!(error.as_db_error().unwrap().code().code(), "40001", "{error:?}");
+        savepoint.rollback().unwrap();
+    }
+}

@@ -37,6 +37,15 @@ impl Database {
     }
 }
 
+impl Database {
+    /// As another role, with start-up options.
+    pub fn connect_as(&self, role: &str, options: &str) -> Client {
+        let mut config = postgres::Config::new();
+        config.host(&environment("PGHOST")).user(role).dbname(&self.name).options(options);
+        config.connect(NoTls).unwrap()
+    }
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
         let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);

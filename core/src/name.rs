@@ -66,39 +66,34 @@ impl Rule {
 
     /// The name, if it follows the rule.
     pub fn check(self, name: &[u8]) -> Result<&str, Broken> {
-        let fault = self.fault(name);
-        match (fault, str::from_utf8(name)) {
-            (None, Ok(name)) => Ok(name),
-            (fault, _) => Err(Broken {
+        let faults = self.faults(name);
+        match str::from_utf8(name) {
+            Ok(name) if faults.is_empty() => Ok(name),
+            _ => Err(Broken {
                 message: format!("{} {} is not allowed", self.what(), quoted(name)),
-                detail: fault.unwrap_or_else(|| "It is not text.".into()),
+                detail: faults.join("\n"),
                 hint: self.hint(name),
             }),
         }
     }
 
-    fn fault(self, name: &[u8]) -> Option<String> {
-        if name.is_empty() {
-            Some("It is empty.".into())
-        } else if name.len() > self.most() {
-            Some(format!("It is {} bytes long, at most {} are allowed.", name.len(), self.most()))
-        } else if name.iter().any(|&byte| !self.letter(byte) && byte != b'-') {
-            let upper = !self.upper_case() && name.iter().any(u8::is_ascii_uppercase);
-            Some(
-                if upper {
-                    "It has upper case letters."
-                } else {
-                    "It has other characters than letters, digits and dashes."
-                }
-                .into(),
-            )
-        } else if name.starts_with(b"-") || name.ends_with(b"-") {
-            Some("It starts or ends with a dash.".into())
-        } else if name.windows(2).any(|pair| pair == b"--") {
-            Some("It has two dashes in a row.".into())
-        } else {
-            None
-        }
+    /// Everything that is wrong, each in a sentence.
+    fn faults(self, name: &[u8]) -> Vec<String> {
+        let upper = !self.upper_case() && name.iter().any(u8::is_ascii_uppercase);
+        let other = name.iter().any(|&byte| !byte.is_ascii_alphanumeric() && byte != b'-');
+        let long = format!("It is {} bytes long, at most {} are allowed.", name.len(), self.most());
+        [
+            (name.is_empty(), "It is empty."),
+            (name.len() > self.most(), long.as_str()),
+            (upper, "It has upper case letters."),
+            (other, "It has other characters than letters, digits and dashes."),
+            (name.starts_with(b"-") || name.ends_with(b"-"), "It starts or ends with a dash."),
+            (name.windows(2).any(|pair| pair == b"--"), "It has two dashes in a row."),
+        ]
+        .into_iter()
+        .filter(|(applies, _)| *applies)
+        .map(|(_, sentence)| sentence.to_owned())
+        .collect()
     }
 
     fn hint(self, name: &[u8]) -> String {
@@ -156,6 +151,12 @@ mod tests {
         assert!(Rule::Username.check(&[b'a'; 33]).is_err());
         assert!(Rule::Username.check(b"a_b").is_err());
         assert!(Rule::Username.check(&[0xff]).is_err());
+    }
+
+    #[test]
+    fn every_fault_is_reported() {
+        assert_eq!(gateway("A_b--c-").unwrap_err().detail.lines().count(), 4);
+        assert_eq!(gateway("").unwrap_err().detail, "It is empty.");
     }
 
     #[test]

@@ -9,7 +9,7 @@ const MOST: usize = 64;
 
 /// `value` in double quotes: shortened, without control characters, `[redacted]` if token-like.
 pub fn quoted(value: &[u8]) -> String {
-    if looks_like_a_token(value) {
+    if looks_like_a_token(value) || has_a_secret(value) {
         return "\"[redacted]\"".into();
     }
     let text = String::from_utf8_lossy(value);
@@ -30,6 +30,15 @@ pub(crate) fn looks_like_a_token(value: &[u8]) -> bool {
         part[KEY_ID_LEN] == b'-' && is_base62(&part[..KEY_ID_LEN]) && is_base62(&part[KEY_ID_LEN + 1..])
     });
     branded || bare
+}
+
+/// True when a part of a token may be inside: 20 letters and digits in a row, of all three kinds.
+fn has_a_secret(value: &[u8]) -> bool {
+    value.split(|byte| !byte.is_ascii_alphanumeric()).filter(|run| run.len() >= 20).any(|run| {
+        run.iter().any(u8::is_ascii_uppercase)
+            && run.iter().any(u8::is_ascii_lowercase)
+            && run.iter().any(u8::is_ascii_digit)
+    })
 }
 
 #[cfg(test)]
@@ -54,6 +63,7 @@ mod tests {
             "kwg_0123456",
             "Bearer 0123456789-ABCDEFGHIJKLMNOPQRSTUV",
             "a-0123456789-ABCDEFGHIJKLMNOPQRSTUV",
+            "FxseHkf1GN5lYH2bD72AsI",
         ] {
             assert_eq!(quoted(token.as_bytes()), "\"[redacted]\"");
         }

@@ -20,6 +20,16 @@ impl Kind {
         }
     }
 
+    /// What would be right.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Kind::Email => "Give an address such as name@example.org, or an empty text for none.",
+            Kind::DisplayName => "Give at most 128 bytes of plain text.",
+            Kind::Manager => "Give 1 to 63 printable ASCII characters without spaces, or null for none.",
+            Kind::Reason => "Give at most 512 bytes of plain text, without any token.",
+        }
+    }
+
     /// What is wrong with `text`, without repeating it.
     pub fn fault(self, text: &[u8]) -> Option<String> {
         if looks_like_a_token(text) {

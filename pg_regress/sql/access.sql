@@ -109,10 +109,14 @@ SELECT keywright.grant_access('regress_keywright_renamed', 'verifier');
 SELECT grantee, capability FROM keywright.list_access() WHERE grantee LIKE '%renamed';
 RESET SESSION AUTHORIZATION;
 DROP OWNED BY regress_keywright_renamed;
+SELECT count(*) AS listed FROM keywright.list_access() WHERE grantee LIKE '%renamed';
 DROP ROLE regress_keywright_renamed;
 SELECT count(*) AS listed FROM keywright.list_access() WHERE grantee LIKE '%renamed' OR grantee ~ '^[0-9]+$';
 DROP OWNED BY regress_keywright_own;
 DROP ROLE regress_keywright_own;
+-- The next change forgets what is left of it.
+SELECT keywright.grant_access('regress_keywright_nobody', 'verifier'), keywright.revoke_access('regress_keywright_nobody', 'verifier');
+SELECT count(*) AS rows_of_dropped_roles FROM keywright.access_privileges WHERE grantee NOT IN (SELECT oid FROM pg_roles);
 SET SESSION AUTHORIZATION regress_keywright_admin;
 \x on
 SELECT * FROM public.refusal($$SELECT keywright.grant_access('public', 'verifier')$$);

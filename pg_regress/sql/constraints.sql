@@ -18,6 +18,9 @@ SELECT * FROM public.refusal($$SELECT keywright.mint_gateway_key('schön')$$);
 SELECT * FROM public.refusal($$SELECT keywright.mint_gateway_key(NULL)$$);
 SELECT * FROM public.refusal($$SELECT keywright.mint_gateway_key('kwg_0000000AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA')$$);
 SELECT * FROM public.refusal($$SELECT keywright.mint_gateway_key('x', '')$$);
+-- Everything that is wrong, not the first alone.
+SELECT * FROM public.refusal($$SELECT keywright.mint_gateway_key('A_b--c-')$$);
+SELECT * FROM public.refusal($$SELECT keywright.mint_api_key('x', 'x', '{a}', '{b,c}', '-1 day', '')$$);
 SELECT length(name) FROM keywright.mint_gateway_key(repeat('a', 64));
 SELECT name FROM keywright.delete_gateway_key(repeat('a', 64));
 \x off
@@ -102,6 +105,9 @@ SELECT r.code, r.rule FROM (VALUES ('{}', '{*:*}', 'infinity'), ('{all}', '{}', 
   LATERAL public.refusal(format(
     'INSERT INTO keywright.api_keys (key_id, user_id, name, hashed_secret, expires_at, scopes, allow_list, lifetime, created_at) VALUES (%L, %L, %L, %L, %L, %L, %L, %L, now())',
     'AAAAAAAAAA', :'user_id', 'ok', sha256('1'), c.expiry, c.scopes, c.allow_list, '1 day')) AS r;
+-- Users by hand.
+SELECT r.* FROM (VALUES ('a_b', 'human', 'active'), ('ok', 'alien', 'active'), ('ok', 'human', 'asleep'), ('ok', NULL, 'active'), ('FRANK', 'human', 'active')) AS c (username, kind, status),
+  LATERAL public.refusal(format('INSERT INTO keywright.users (username, kind, status) VALUES (%L, %L, %L)', c.username, c.kind, c.status)) AS r;
 \x off
 SELECT keywright.delete_user('frank') IS NOT NULL AS deleted;
 SELECT keywright.purge_api_keys('0');

@@ -32,7 +32,8 @@ SELECT active FROM keywright.verify_api_key_digest(NULL, NULL);
 SELECT active FROM keywright.verify_api_key_digest('AAAAAAAAAA', '');
 SELECT active FROM keywright.verify_api_key_digest('AAAAAAAAAA', decode(repeat('00', 32), 'hex'));
 SELECT count(*) AS refusals FROM junk, LATERAL public.refusal(format('SELECT keywright.authenticate_api_key(%L)', token)) AS r
- WHERE r.code = '28000' AND r.message = 'API key is not valid' AND r.detail = '' AND r.hint = '';
+ WHERE r.code = '28000' AND r.message = 'API key is not valid' AND r.detail = ''
+   AND r.hint = 'An auditor finds the cause with keywright.explain_api_key.';
 
 -- The good ones still verify under a hostile session: shadowed names, odd settings, read only, parallel.
 CREATE TEMP TABLE users (username text);

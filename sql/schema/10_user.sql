@@ -48,12 +48,29 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM keywright._require_name('users_username_check', new.username);
+  IF new.kind NOT IN ('human', 'service', 'system') THEN
+    PERFORM keywright._refuse('23514', 'users', 'users_kind_check', 'kind of a user is unknown',
+      'A user is human, service or system.', 'Call keywright.ensure_user.');
+  ELSIF new.status NOT IN ('active', 'suspended') THEN
+    PERFORM keywright._refuse('23514', 'users', 'users_status_check', 'status of a user is unknown',
+      'A user is active or suspended.', 'Call keywright.suspend_user or keywright.activate_user.');
+  ELSIF num_nulls(new.user_id, new.kind, new.status, new.email, new.display_name, new.created_at, new.updated_at) > 0 THEN
+    PERFORM keywright._refuse('23502', 'users', '', 'a user lacks a value',
+      'Only db_role, managed_by and deleted_at may be null.', 'Call keywright.ensure_user.');
+  ELSIF new.deleted_at IS NULL AND EXISTS (
+    SELECT FROM keywright.users AS u
+     WHERE lower(u.username) = lower(new.username) AND u.deleted_at IS NULL AND u.user_id <> new.user_id
+  ) THEN
+    PERFORM keywright._refuse('23505', 'users', 'users_username_idx',
+      format('user "%s" exists already', new.username),
+      'A living user holds a name, without regard to case.', 'Choose another name.');
+  END IF;
   RETURN new;
 END
 $$;
 COMMENT ON FUNCTION keywright._users_row_check() IS
 'Internal. Refuses a row written by hand without printing it.';
-CREATE TRIGGER users_row_check BEFORE INSERT OR UPDATE OF username ON keywright.users
+CREATE TRIGGER users_row_check BEFORE INSERT OR UPDATE ON keywright.users
   FOR EACH ROW WHEN (NOT keywright._writing()) EXECUTE FUNCTION keywright._users_row_check();
 COMMENT ON TRIGGER users_row_check ON keywright.users IS 'Refuses a malformed row written by hand without printing it.';
 

@@ -68,6 +68,8 @@ AS $$
 DECLARE
   other constant uuid := new.gateway_key_id;
 BEGIN
+  -- One row by hand at a time, or the unique index would find a hash that the look-ups below can not see yet.
+  PERFORM pg_advisory_xact_lock(hashtextextended('keywright gateway keys by hand', 0));
   PERFORM keywright._require_name('gateway_keys_name_check', new.name);
   IF octet_length(new.secret_prefix) IS DISTINCT FROM 11 THEN
     PERFORM keywright._refuse('23514', 'gateway_keys', 'gateway_keys_secret_prefix_check',

@@ -79,18 +79,64 @@ COMMENT ON COLUMN keywright.access_privileges.object IS 'SCHEMA keywright, or RO
 COMMENT ON CONSTRAINT access_privileges_pkey ON keywright.access_privileges IS 'A privilege is given once.';
 COMMENT ON INDEX keywright.access_privileges_pkey IS 'A privilege is given once.';
 
-CREATE FUNCTION keywright.grant_access(grantee text, capability text) RETURNS text
+CREATE FUNCTION keywright._grant_access(grantee text, capability text) RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'grant_access_wrapper';
+COMMENT ON FUNCTION keywright._grant_access(text, text) IS
+'Internal. What grant_access does, once.';
+
+-- A GRANT by somebody else on the same function at the same moment ends in an internal error, which is tried
+-- again: that is all the concurrency control Postgres has for it.
+CREATE FUNCTION keywright.grant_access(grantee text, capability text) RETURNS text
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  FOR attempt IN 1..50 LOOP
+    BEGIN
+      RETURN keywright._grant_access(grantee, capability);
+    EXCEPTION WHEN internal_error THEN
+      IF sqlerrm NOT LIKE 'tuple concurrently %' THEN
+        RAISE;
+      END IF;
+    END;
+  END LOOP;
+  RAISE EXCEPTION USING
+    ERRCODE = '40001', MESSAGE = 'could not serialize access to privileges',
+    DETAIL = 'Somebody else keeps changing the privileges of the same functions.', HINT = 'Try again.';
+END
+$$;
 COMMENT ON FUNCTION keywright.grant_access(text, text) IS
 'Gives a role a capability: USAGE on the schema and EXECUTE on the functions of the capability, never a table privilege.
 Arguments: grantee (a role; not PUBLIC and not a predefined one); capability: verifier (verify, authenticate, heartbeat), issuer (mint, ensure, rotate, revoke, list keys), auditor (list, explain; nothing that writes), reconciler (issuer, and users) or admin (all).
 Result: created, updated (missing privileges were given again) or unchanged. Parallel callers all succeed.
 Errors: 42704 no such role; 42939 the role is reserved; 22023 no such capability.';
 
-CREATE FUNCTION keywright.revoke_access(grantee text, capability text) RETURNS boolean
+CREATE FUNCTION keywright._revoke_access(grantee text, capability text) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'revoke_access_wrapper';
+COMMENT ON FUNCTION keywright._revoke_access(text, text) IS
+'Internal. What revoke_access does, once.';
+
+-- A GRANT by somebody else on the same function at the same moment ends in an internal error, which is tried
+-- again: that is all the concurrency control Postgres has for it.
+CREATE FUNCTION keywright.revoke_access(grantee text, capability text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  FOR attempt IN 1..50 LOOP
+    BEGIN
+      RETURN keywright._revoke_access(grantee, capability);
+    EXCEPTION WHEN internal_error THEN
+      IF sqlerrm NOT LIKE 'tuple concurrently %' THEN
+        RAISE;
+      END IF;
+    END;
+  END LOOP;
+  RAISE EXCEPTION USING
+    ERRCODE = '40001', MESSAGE = 'could not serialize access to privileges',
+    DETAIL = 'Somebody else keeps changing the privileges of the same functions.', HINT = 'Try again.';
+END
+$$;
 COMMENT ON FUNCTION keywright.revoke_access(text, text) IS
 'Takes a capability away: undoes exactly what grant_access gave and no other capability of the role still needs.
 Result: true when something changed, false when the role did not hold the capability.
@@ -103,6 +149,8 @@ AS $$
   SELECT r.rolname::pg_catalog.text, g.capability, g.granted_at
     FROM keywright.access_grants AS g
     JOIN pg_catalog.pg_roles AS r ON r.oid = g.grantee
+   WHERE EXISTS (SELECT FROM pg_catalog.pg_namespace AS n, aclexplode(n.nspacl) AS a
+                  WHERE n.nspname = 'keywright' AND a.grantee = g.grantee)
    ORDER BY r.rolname, g.capability
 $$;
-COMMENT ON FUNCTION keywright.list_access() IS 'Lists who holds which capability.';
+COMMENT ON FUNCTION keywright.list_access() IS 'Lists who holds which capability. A role whose privileges were taken away by DROP OWNED holds none.';

@@ -2,7 +2,7 @@
 //!
 //! Undone is exactly what the ledger holds: a privilege the role had before is never in it.
 
-use crate::error::Failure;
+use crate::error::{Failure, Fault};
 use crate::{args, spi};
 use pgrx::pg_extern;
 use pgrx::pg_sys::Oid;
@@ -64,8 +64,17 @@ fn revoke_access(grantee: Option<&[u8]>, capability: Option<&[u8]>) -> Result<bo
 }
 
 /// One at a time: Postgres answers two GRANTs on one function at once with "tuple concurrently updated".
+/// Roles that are gone are forgotten on the way.
 fn queue() {
+    const GRANTS: &str = r#"
+        DELETE FROM keywright.access_grants
+         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = grantee)"#;
+    const PRIVILEGES: &str = r#"
+        DELETE FROM keywright.access_privileges
+         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = grantee)"#;
     spi::utility("LOCK TABLE keywright.access_grants IN SHARE ROW EXCLUSIVE MODE");
+    spi::count(GRANTS, &[]);
+    spi::count(PRIVILEGES, &[]);
 }
 
 /// What the capability needs and the role does not have in its own name.
@@ -120,10 +129,9 @@ fn privilege(object: &str) -> &'static str {
 
 fn require_capability<'a>(capability: Option<&[u8]>) -> Result<&'static str, Failure<'a>> {
     let capability = args::required("capability", capability)?;
-    CAPABILITIES.into_iter().find(|known| known.as_bytes() == capability).ok_or_else(|| Failure::Argument {
-        argument: "capability",
-        faults: vec!["There is no such capability.".into()],
-        hint: "The capabilities are verifier, issuer, auditor, reconciler and admin.",
+    CAPABILITIES.into_iter().find(|known| known.as_bytes() == capability).ok_or_else(|| {
+        let hint = "The capabilities are verifier, issuer, auditor, reconciler and admin.";
+        Fault::new("capability", "There is no such capability.", hint).into()
     })
 }
 

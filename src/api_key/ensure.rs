@@ -5,7 +5,7 @@
 //! somebody minted while it ran: that one holds the live token, and minting again would kill it.
 
 use super::mint::{self, Wanted};
-use crate::error::Failure;
+use crate::error::{Failure, Fault};
 use crate::record::Record;
 use crate::user::{self, User};
 use crate::{args, clock, spi};
@@ -74,7 +74,9 @@ impl Call<'_> {
             return Ok(self.kept(key_id, expires_at));
         }
 
-        self.user.hold()?.require_active()?;
+        let user = self.user.hold()?;
+        user.require_active()?;
+        user.require_in_snapshot()?;
         self.queue();
         let holder = self.holder();
         if self.somebody_minted(before.as_ref(), holder.as_ref()) {
@@ -275,8 +277,8 @@ fn require_renew_before(
 ) -> Result<Interval, Failure<'static>> {
     let renew_before = args::duration("renew_before", renew_before)?;
     if args::micros(&renew_before) >= args::micros(lifetime) {
-        let faults = vec!["It must be shorter than lifetime, or every call would rotate.".into()];
-        return Err(Failure::Argument { argument: "renew_before", faults, hint: "" });
+        let rule = "It must be shorter than lifetime, or every call would rotate.";
+        return Err(Fault::new("renew_before", rule, "Ask for a longer lifetime, or renew later.").into());
     }
     Ok(renew_before)
 }

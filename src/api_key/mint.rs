@@ -1,6 +1,7 @@
 //! mint_api_key, and the insertion every new key goes through.
 
-use crate::error::Failure;
+use crate::args::Faults;
+use crate::error::{Failure, Fault};
 use crate::record::Record;
 use crate::user::{self, User};
 use crate::{args, clock, settings, spi};
@@ -30,39 +31,40 @@ impl<'a> Wanted<'a> {
         lifetime: Option<Interval>,
         managed_by: Option<&'a [u8]>,
     ) -> Result<Self, Failure<'static>> {
-        let scopes = scope::normalize(&args::elements("scopes", scopes)?).map_err(|faults| {
+        let (scopes, allow_list) =
+            (args::elements("scopes", scopes)?, args::elements("allow_list", allow_list)?);
+        let lifetime = args::required("lifetime", lifetime)?;
+        let mut faults = Faults::default();
+        let scopes = faults.sift(scope::normalize(&scopes).map_err(|sentences| {
             let hint = "A scope is \"all\" or a permission type:action, such as project:read or project:*.";
-            Failure::Argument { argument: "scopes", faults, hint }
-        })?;
-        let allow_list =
-            allow_list::normalize(&args::elements("allow_list", allow_list)?).map_err(|faults| {
-                let hint = "An entry is type:id, such as project:p1, project:* or *:*.";
-                Failure::Argument { argument: "allow_list", faults, hint }
-            })?;
-        Ok(Wanted {
-            name: args::required("name", name)?,
-            scopes,
-            allow_list,
-            lifetime: require_lifetime(lifetime)?,
-            managed_by: args::words("managed_by", Kind::Manager, managed_by)?,
-        })
+            Fault { argument: "scopes", sentences, hint }
+        }));
+        let allow_list = faults.sift(allow_list::normalize(&allow_list).map_err(|sentences| {
+            let hint = "An entry is type:id, such as project:p1, project:* or *:*.";
+            Fault { argument: "allow_list", sentences, hint }
+        }));
+        let lifetime = faults.sift(require_lifetime(lifetime));
+        let managed_by = faults.sift(args::words("managed_by", Kind::Manager, managed_by));
+        let (Some(scopes), Some(allow_list), Some(lifetime), Some(managed_by)) =
+            (scopes, allow_list, lifetime, managed_by)
+        else {
+            return Err(faults.into());
+        };
+        Ok(Wanted { name: args::required("name", name)?, scopes, allow_list, lifetime, managed_by })
     }
 
     /// When a key minted now would expire, within the cap.
     pub fn expires_at(&self, now: pg_sys::TimestampTz) -> Result<pg_sys::TimestampTz, Failure<'static>> {
         const CENTURY: i64 = 36_525 * 86_400_000_000;
         let end = clock::after(now, self.lifetime);
-        let faults = match settings::max_api_key_lifetime() {
-            _ if end <= now || end - now > CENTURY => vec![LIFETIME_RULE.into()],
+        let rule = match settings::max_api_key_lifetime()? {
+            _ if end <= now || end - now > CENTURY => LIFETIME_RULE.into(),
             Some(cap) if end - now > cap => {
-                vec![format!(
-                    "It must be at most {} seconds (keywright.max_api_key_lifetime).",
-                    cap / 1_000_000
-                )]
+                format!("It must be at most {} seconds (keywright.max_api_key_lifetime).", cap / 1_000_000)
             }
             _ => return Ok(end),
         };
-        Err(Failure::Argument { argument: "lifetime", faults, hint: "Ask for another lifetime." })
+        Err(Fault::new("lifetime", rule, "Ask for another lifetime.").into())
     }
 }
 
@@ -82,6 +84,7 @@ fn mint_api_key(
     let expires_at = wanted.expires_at(now)?;
     let user = user::hold(username)?;
     user.require_active()?;
+    user.require_in_snapshot()?;
     let minted = new_token()?;
     release_expired(&user, wanted.name, &minted, now);
     if !insert(&user, &wanted, &minted, now, expires_at) {
@@ -139,11 +142,9 @@ fn release_expired(user: &User, name: &[u8], successor: &Minted, now: pg_sys::Ti
 const LIFETIME_RULE: &str = "It must be more than 0 and at most 100 years.";
 
 /// A first look, so that the sum with the clock is in range; `expires_at` has the last word.
-fn require_lifetime(lifetime: Option<Interval>) -> Result<Interval, Failure<'static>> {
-    let lifetime = args::required("lifetime", lifetime)?;
+fn require_lifetime(lifetime: Interval) -> Result<Interval, Fault> {
     if !args::is_finite(&lifetime) || !(1..=args::CENTURY).contains(&args::micros(&lifetime)) {
-        let faults = vec![LIFETIME_RULE.into()];
-        return Err(Failure::Argument { argument: "lifetime", faults, hint: "Every key expires." });
+        return Err(Fault::new("lifetime", LIFETIME_RULE, "Every key expires."));
     }
     Ok(lifetime)
 }

@@ -1,7 +1,7 @@
 //! rotate_api_key: a successor at once, the predecessor for a while.
 
 use super::mint::{self, Wanted};
-use crate::error::Failure;
+use crate::error::{Failure, Fault};
 use crate::record::Record;
 use crate::{args, clock, settings, spi, user};
 use keywright_core::token::is_key_id;
@@ -32,6 +32,7 @@ fn rotate_api_key(
     let owner = user::owner_of(key_id).ok_or_else(gone)?;
     let user = owner.hold()?;
     user.require_active()?;
+    user.require_in_snapshot()?;
     let old = lock(key_id).ok_or_else(gone)?;
     let now = clock::now();
     old.require_live(key_id, now)?;
@@ -44,7 +45,7 @@ fn rotate_api_key(
         managed_by: old.managed_by.as_deref().map(str::as_bytes),
     };
     // A cap that was lowered since must not keep anybody from rotating.
-    let longest = settings::max_api_key_lifetime().map_or(i64::MAX, |cap| now.saturating_add(cap));
+    let longest = settings::max_api_key_lifetime()?.map_or(i64::MAX, |cap| now.saturating_add(cap));
     let expires_at = clock::after(now, wanted.lifetime).min(longest);
     let old_end = clock::after(now, grace).min(old.expires_at);
     let minted = mint::new_token()?;
@@ -106,9 +107,7 @@ fn supersede(key_id: &str, successor: &str, now: pg_sys::TimestampTz, end: pg_sy
 /// A key_id of the right form. Anything else may be a token, and is not repeated.
 pub fn require_key_id<'a>(key_id: Option<&'a [u8]>) -> Result<&'a str, Failure<'a>> {
     let key_id = args::required("key_id", key_id)?;
-    str::from_utf8(key_id).ok().filter(|_| is_key_id(key_id)).ok_or_else(|| Failure::Argument {
-        argument: "key_id",
-        faults: vec!["It has 10 letters and digits.".into()],
-        hint: "Pass the key_id, never the token.",
+    str::from_utf8(key_id).ok().filter(|_| is_key_id(key_id)).ok_or_else(|| {
+        Fault::new("key_id", "It has 10 letters and digits.", "Pass the key_id, never the token.").into()
     })
 }

@@ -1,6 +1,6 @@
 //! delete_gateway_key, by name or else by id; and what maintenance removes.
 
-use super::mint::lock_holder;
+use super::mint::{holder, queue};
 use crate::error::Failure;
 use crate::record::Record;
 use crate::{args, spi};
@@ -23,11 +23,12 @@ fn delete_gateway_key(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Record, ErrorReport> {
     let name = args::required("name_or_id", name_or_id)?;
-    let deleted = match lock_holder(name) {
-        Some(holder) => delete(holder.id),
-        None => uuid_of(name).and_then(delete),
-    }
-    .ok_or(Failure::NoGatewayKey { name })?;
+    let gone = || Failure::NoGatewayKey { name };
+    let family = name_of(name).ok_or_else(gone)?;
+    queue(family.as_bytes());
+    // Under the lock: the key that holds the name may be another one by now, and name wins over id.
+    let id = holder(name).map(|holder| holder.id).or_else(|| uuid_of(name)).ok_or_else(gone)?;
+    let deleted = delete(id).ok_or_else(gone)?;
     let last_heartbeat_at = forget_heartbeat(deleted.id);
     if deleted.held_the_name {
         delete_superseded(&deleted.name);
@@ -56,6 +57,15 @@ impl Deleted {
             held_the_name: row.must(6),
         }
     }
+}
+
+/// The name of the key that is meant, whose family is to be queued for.
+fn name_of(name_or_id: &[u8]) -> Option<String> {
+    const NAME: &str = "SELECT name FROM keywright.gateway_keys WHERE gateway_key_id = $1";
+    if holder(name_or_id).is_some() {
+        return Some(String::from_utf8_lossy(name_or_id).into_owned());
+    }
+    spi::read(NAME, &[uuid_of(name_or_id)?.into()], |row| row.must(1)).pop()
 }
 
 fn delete(id: Uuid) -> Option<Deleted> {
@@ -102,10 +112,16 @@ fn uuid_of(text: &[u8]) -> Option<Uuid> {
 
 #[pg_extern(sql = false)]
 fn purge_gateway_keys() -> i64 {
-    const KEYS: &str = "DELETE FROM keywright.gateway_keys WHERE expires_at <= pg_catalog.clock_timestamp()";
+    const KEYS: &str = r#"
+        DELETE FROM keywright.gateway_keys
+         WHERE gateway_key_id IN (SELECT k.gateway_key_id FROM keywright.gateway_keys AS k
+                                   WHERE k.expires_at <= pg_catalog.clock_timestamp() FOR UPDATE SKIP LOCKED)"#;
     const HEARTBEATS: &str = r#"
-        DELETE FROM keywright.gateway_key_heartbeats AS h
-         WHERE NOT EXISTS (SELECT FROM keywright.gateway_keys AS k WHERE k.gateway_key_id = h.gateway_key_id)"#;
+        DELETE FROM keywright.gateway_key_heartbeats
+         WHERE gateway_key_id IN (
+           SELECT h.gateway_key_id FROM keywright.gateway_key_heartbeats AS h
+            WHERE NOT EXISTS (SELECT FROM keywright.gateway_keys AS k WHERE k.gateway_key_id = h.gateway_key_id)
+              FOR UPDATE SKIP LOCKED)"#;
     let purged = spi::count(KEYS, &[]);
     spi::count(HEARTBEATS, &[]);
     purged as i64

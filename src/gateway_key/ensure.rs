@@ -1,6 +1,6 @@
 //! ensure_gateway_key: keep the token that is handed in, or mint its successor. As ensure_api_key does it.
 
-use super::mint::{self, Holder, holder, lock_holder, supersede};
+use super::mint::{self, Holder, holder, queue, supersede};
 use crate::error::Failure;
 use crate::record::Record;
 use crate::{args, clock, spi};
@@ -48,7 +48,7 @@ fn ensure(
     if let Ok(key) = verdict(name, existing) {
         return Ok(kept(key, existing));
     }
-    lock_holder(name);
+    queue(name);
     let now = holder(name);
     if let Some(other) = &now
         && !other.own

@@ -75,17 +75,6 @@ pub struct Holder {
     pub manager: Option<String>,
 }
 
-macro_rules! holder_sql {
-    ($lock:literal) => {
-        concat!(
-            r#"SELECT gateway_key_id, created_at, xmin, managed_by
-                 FROM keywright.gateway_keys
-                WHERE pg_catalog.lower(name) = pg_catalog.lower($1 COLLATE "C") AND superseded_at IS NULL"#,
-            $lock
-        )
-    };
-}
-
 impl Holder {
     fn from_row(row: &spi::Row) -> Holder {
         Holder {
@@ -98,18 +87,20 @@ impl Holder {
 }
 
 pub fn holder(name: &[u8]) -> Option<Holder> {
-    spi::read(holder_sql!(""), &[spi::text(name)], Holder::from_row).pop()
+    const HOLDER: &str = r#"
+        SELECT gateway_key_id, created_at, xmin, managed_by
+          FROM keywright.gateway_keys
+         WHERE pg_catalog.lower(name) = pg_catalog.lower($1 COLLATE "C") AND superseded_at IS NULL"#;
+    spi::read(HOLDER, &[spi::text(name)], Holder::from_row).pop()
 }
 
-/// As `holder`, and waits for whoever is replacing it. The successor of a key that was replaced meanwhile is
-/// newer than the statement that waited, so it takes another look.
-pub fn lock_holder(name: &[u8]) -> Option<Holder> {
-    loop {
-        let locked = spi::write(holder_sql!(" FOR UPDATE"), &[spi::text(name)], Holder::from_row).pop();
-        if locked.is_some() || holder(name).is_none() {
-            return locked;
-        }
-    }
+/// Waits until nobody else is replacing or deleting keys of this name. Whoever changes more than one row of a
+/// name comes through here first, so that no two of them wait for each other.
+pub fn queue(name: &[u8]) {
+    const QUEUE: &str = r#"
+        SELECT pg_catalog.pg_advisory_xact_lock(
+                 pg_catalog.hashtextextended('keywright gateway key ' || pg_catalog.lower($1 COLLATE "C"), 0))"#;
+    spi::write(QUEUE, &[spi::text(name)], |_| ());
 }
 
 /// Ends a key that held its name, at `end`.

@@ -1,6 +1,6 @@
 //! rotate_gateway_key: a successor at once, the predecessor for a while.
 
-use super::mint::{self, lock_holder, supersede};
+use super::mint::{self, holder, queue, supersede};
 use crate::error::Failure;
 use crate::record::Record;
 use crate::{args, clock};
@@ -17,12 +17,14 @@ fn rotate_gateway_key(
     let name = args::required("name", name)?;
     let grace = args::duration("grace", grace)?;
     let gone = || Failure::NoGatewayKey { name };
-    let old = lock_holder(name).ok_or_else(gone)?;
+    holder(name).ok_or_else(gone)?;
+    queue(name);
+    let old = holder(name).ok_or_else(gone)?;
     let now = clock::now();
     let end = clock::after(now, grace);
     supersede(old.id, now, end);
     let stored_name = name.to_ascii_lowercase();
-    // The lock on the predecessor keeps the name free for us.
+    // What replaces a key queues, so the name is free for us.
     let new = mint::insert(&stored_name, old.manager.as_deref().map(str::as_bytes))?.ok_or_else(gone)?;
     Ok(Record::new(
         fcinfo,

@@ -1,6 +1,7 @@
 //! ensure_user and ensure_system_user: read without a lock first, write only what differs.
 
-use crate::error::Failure;
+use crate::args::Faults;
+use crate::error::{Failure, Fault};
 use crate::record::Record;
 use crate::{args, spi};
 use keywright_core::text::Kind;
@@ -8,7 +9,7 @@ use pgrx::datum::Uuid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, pg_extern, pg_sys};
 
-const KINDS: [&[u8]; 2] = [b"human", b"service"];
+const KINDS: [&str; 2] = ["human", "service"];
 
 /// What a user should be; null leaves a property as it is.
 struct Wanted<'a> {
@@ -38,6 +39,7 @@ fn ensure_system_user(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Record, ErrorReport> {
     let username = args::required("username", username)?;
+    check_words(email, display_name, managed_by).report()?;
     ensure(&Wanted { username, kind: "system", email, display_name, db_role: None, managed_by }, fcinfo)
 }
 
@@ -53,15 +55,13 @@ fn ensure_user(
 ) -> Result<Record, ErrorReport> {
     let username = args::required("username", username)?;
     let kind = args::required("kind", kind)?;
-    if !KINDS.contains(&kind) {
-        return Err(Failure::Argument {
-            argument: "kind",
-            faults: vec!["It must be human or service.".into()],
-            hint: "System users are made by keywright.ensure_system_user.",
-        }
-        .into());
-    }
-    let kind = if kind == KINDS[0] { "human" } else { "service" };
+    let mut faults = check_words(email, display_name, managed_by);
+    let kind = faults.sift(KINDS.into_iter().find(|known| known.as_bytes() == kind).ok_or_else(|| {
+        let hint = "System users are made by keywright.ensure_system_user.";
+        Fault::new("kind", "It must be human or service.", hint)
+    }));
+    let Some(kind) = kind else { return Err(Failure::from(faults).into()) };
+    faults.report()?;
     if let Some(role) = db_role.filter(|role| !role.is_empty()) {
         require_harmless_role(role)?;
     }
@@ -69,11 +69,16 @@ fn ensure_user(
 }
 
 fn ensure(wanted: &Wanted, fcinfo: pg_sys::FunctionCallInfo) -> Result<Record, ErrorReport> {
-    args::words("email", Kind::Email, wanted.email)?;
-    args::words("display_name", Kind::DisplayName, wanted.display_name)?;
-    args::words("managed_by", Kind::Manager, wanted.managed_by)?;
     let (id, outcome) = settle(wanted)?;
     Ok(Record::new(fcinfo, &[id.into_datum(), outcome.into_datum()]))
+}
+
+fn check_words(email: Option<&[u8]>, display_name: Option<&[u8]>, managed_by: Option<&[u8]>) -> Faults {
+    let mut faults = Faults::default();
+    faults.sift(args::words("email", Kind::Email, email));
+    faults.sift(args::words("display_name", Kind::DisplayName, display_name));
+    faults.sift(args::words("managed_by", Kind::Manager, managed_by));
+    faults
 }
 
 /// Goes round again only when another session made or deleted the user in between.

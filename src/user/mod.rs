@@ -52,6 +52,16 @@ impl User {
         spi::write(CLOSE, &[self.id.into()], |_| ());
     }
 
+    /// Inside REPEATABLE READ the foreign key of a new key is checked under the old snapshot, where a newer
+    /// user is missing: that is a serialization failure, not a broken reference.
+    pub fn require_in_snapshot(&self) -> Result<(), Failure<'_>> {
+        const SEEN: &str = "SELECT FROM keywright.users WHERE user_id = $1";
+        match spi::read_in_transaction_snapshot(SEEN, &[self.id.into()]) {
+            true => Ok(()),
+            false => Err(Failure::NewerThanTransaction { username: &self.username }),
+        }
+    }
+
     /// Refuses a suspended user.
     pub fn require_active(&self) -> Result<(), Failure<'_>> {
         if self.active { Ok(()) } else { Err(Failure::UserSuspended { username: &self.username }) }
