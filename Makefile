@@ -4,6 +4,9 @@
 PG ?= 15 18
 PG_CONFIG ?= pg_config
 
+help: ## This list
+	@sed -n 's/^\([a-z]*\): ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
 demo: ## See it work: installs what is missing, builds, starts a private cluster, walks through the main job
 	@scripts/demo $(firstword $(PG))
 
@@ -17,14 +20,9 @@ installcheck: ## Regression tests of an installed keywright, on the running serv
 	@scripts/installcheck $(PG_CONFIG)
 
 uninstall: ## Remove it from the Postgres of PG_CONFIG
-	rm -f "$$($(PG_CONFIG) --pkglibdir)/keywright.so"
-	rm -f "$$($(PG_CONFIG) --sharedir)"/extension/keywright.control
-	rm -f "$$($(PG_CONFIG) --sharedir)"/extension/keywright--*.sql
+	@scripts/uninstall $(PG_CONFIG)
 
 clean: ## Remove what was built
-	rm -rf target
-
-help: ## This list
-	@sed -n 's/^\([a-z]*\): ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@scripts/clean
 
 .PHONY: demo test install installcheck uninstall clean help

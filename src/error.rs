@@ -157,9 +157,12 @@ fn parts(code: Code, message: String, detail: impl Into<String>, hint: impl Into
 impl Failure<'_> {
     fn parts(self) -> Parts {
         match self {
-            Failure::Null { argument } => {
-                parts(Code::ERRCODE_INVALID_PARAMETER_VALUE, format!("{argument} must not be null"), "", "")
-            }
+            Failure::Null { argument } => parts(
+                Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("{argument} must not be null"),
+                "A null has no meaning here.",
+                "Give a value, or leave the argument out if it has a default.",
+            ),
             Failure::Arguments(faults) => arguments(&faults),
             Failure::NoUser { username } => parts(
                 Code::ERRCODE_UNDEFINED_OBJECT,

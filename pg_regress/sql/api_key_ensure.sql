@@ -69,6 +69,15 @@ SELECT string_agg(CASE WHEN active THEN 't' ELSE 'f' END, '' ORDER BY ordinality
     :'h_token', :'i_token', :'j_token', :'k_token', :'l_token', :'m_token']);
 SET SESSION AUTHORIZATION regress_keywright_issuer;
 
+-- A rotation also ends what was rotated away before and is still in its grace.
+SELECT key_id, token AS first FROM keywright.mint_api_key('dave', 'graced') \gset g1_
+SELECT token AS second FROM keywright.rotate_api_key(:'g1_key_id', '1 hour') \gset g2_
+SELECT outcome, reason, token FROM keywright.ensure_api_key('dave', 'graced') \gset g3_
+SELECT :'g3_outcome' AS outcome, :'g3_reason' AS reason;
+SELECT name, state, revoke_reason FROM keywright.list_api_keys('dave', true) WHERE name = 'graced' ORDER BY created_at;
+SELECT cause FROM unnest(ARRAY[:'g1_first', :'g2_second', :'g3_token']) WITH ORDINALITY AS t (token, n),
+  LATERAL (SELECT keywright.revoke_leaked_api_key(token) AS cause) AS c ORDER BY n;
+
 -- Twice in one transaction: the second call sees the first's key and is nobody else's competitor.
 BEGIN;
 SELECT token, outcome, reason FROM keywright.ensure_api_key('dave', 'twice') \gset n_

@@ -65,6 +65,13 @@ SELECT (keywright.verify_gateway_key(:'h_token')).active AS dead_at_once;
 SELECT keywright.heartbeat_gateway_key(:'h_gateway_key_id') AS session_ends;
 SET SESSION AUTHORIZATION regress_keywright_issuer;
 
+-- ensure: a rotation also ends what is still in its grace.
+SELECT token AS graced FROM keywright.mint_gateway_key('edge-5') \gset
+SELECT token AS second FROM keywright.rotate_gateway_key('edge-5', '1 hour') \gset
+SELECT outcome, reason FROM keywright.ensure_gateway_key('edge-5');
+SELECT count(*) AS live FROM keywright.list_gateway_keys() WHERE name = 'edge-5';
+SELECT name FROM keywright.delete_gateway_key('edge-5');
+
 -- delete: by name or by id, name wins; what was in its grace goes along; the holder's session ends.
 SELECT name, gateway_key_id = :'last' AS id, length(secret_prefix) AS prefix FROM keywright.delete_gateway_key('edge-1');
 SET SESSION AUTHORIZATION regress_keywright_verifier;

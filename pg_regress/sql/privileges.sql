@@ -30,6 +30,9 @@ SELECT attrelid::regclass, attname FROM pg_attribute JOIN pg_class ON pg_class.o
  WHERE relnamespace = 'keywright'::regnamespace AND relkind <> 'r' AND atttypid = 'bytea'::regtype AND relkind <> 'i';
 SELECT p.oid::regprocedure FROM pg_proc AS p, LATERAL unnest(p.proallargtypes, p.proargmodes, p.proargnames) AS a (type, mode, name)
  WHERE p.pronamespace = 'keywright'::regnamespace AND a.mode IN ('o', 't', 'b') AND (a.type = 'bytea'::regtype OR a.name ~ 'hash');
+-- Hashes stay in line, where verification reads them without detoasting, and out of the planner's statistics.
+SELECT attrelid::regclass, attname, attstorage, coalesce(attstattarget, -1) AS statistics FROM pg_attribute
+ WHERE attrelid::regclass::text LIKE 'keywright.%' AND attname = 'hashed_secret' AND attrelid IN (SELECT oid FROM pg_class WHERE relkind = 'r') ORDER BY 1;
 -- The extension itself.
 SELECT extname, extnamespace::regnamespace, extrelocatable, cardinality(extconfig) AS dumped_tables FROM pg_extension WHERE extname = 'keywright';
 SELECT superuser, trusted, relocatable, schema FROM pg_available_extension_versions WHERE name = 'keywright';
