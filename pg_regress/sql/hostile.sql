@@ -80,10 +80,10 @@ DROP TABLE users, api_keys, junk;
 REVOKE CREATE, TEMPORARY ON DATABASE :DBNAME FROM regress_keywright_verifier;
 
 -- No snapshot hides a revocation, and no transaction's clock an expiry.
-SELECT key_id, token FROM keywright.mint_api_key('grace', 'brief', lifetime => '300 milliseconds') \gset brief_
+SELECT key_id, token FROM keywright.mint_api_key('grace', 'brief', lifetime => '1 second') \gset brief_
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT active FROM keywright.verify_api_key(:'brief_token');
-SELECT FROM pg_sleep(0.35);
+SELECT FROM pg_sleep(1.05);
 SELECT active FROM keywright.verify_api_key(:'brief_token');
 COMMIT;
 -- The transaction's own changes count at once, and not after a rollback.
