@@ -8,6 +8,12 @@ pub fn required<'a, T>(argument: &'static str, value: Option<T>) -> Result<T, Fa
     value.ok_or(Failure::Null { argument })
 }
 
+/// Text that names something of ours, all of which is ASCII or comes as UTF-8.
+pub fn text<'a, 'b>(argument: &'static str, value: Option<&'a [u8]>) -> Result<&'a str, Failure<'b>> {
+    str::from_utf8(required(argument, value)?)
+        .map_err(|_| Fault::new(argument, "It is not text in UTF-8.", "").into())
+}
+
 /// The faults of several arguments, so that they are reported together.
 #[derive(Debug, Default)]
 pub struct Faults(Vec<Fault>);

@@ -2,9 +2,14 @@
 //!
 //! Message: lower case, no full stop, names the object. DETAIL says why, HINT what to do.
 
+use keywright_core::list::Faults;
+use keywright_core::name::Broken;
+use keywright_core::permission::Permission;
 use keywright_core::printable::quoted;
+use keywright_core::resource::Resource;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode as Code;
 use pgrx::pg_sys::panic::ErrorReport;
+use std::borrow::Cow;
 
 /// Keeps backtraces out of DETAIL, where they would reach clients of a server whose environment happens to
 /// have RUST_BACKTRACE. The standard library decides once, at the first capture, so that is made here.
@@ -61,7 +66,63 @@ pub enum Failure<'a> {
     },
     OtherManager {
         what: String,
-        manager: &'a str,
+        manager: String,
+    },
+    NoResourceType {
+        kind: String,
+        nearest: Option<String>,
+    },
+    NoResource {
+        resource: Resource,
+    },
+    /// No role of ours.
+    NoSuchRole {
+        name: String,
+        nearest: Option<String>,
+    },
+    /// The extension's own is never changed.
+    BuiltIn {
+        what: String,
+    },
+    /// It can not go while something needs it.
+    InUse {
+        what: String,
+        by: &'static str,
+        hint: &'static str,
+    },
+    /// A type's parents can not change while there are some.
+    HasParents {
+        kind: String,
+    },
+    /// The granter may not grant this role there.
+    NotGrantable {
+        granter: String,
+        role: String,
+        why: String,
+    },
+    /// A good key that does not permit this.
+    NotPermitted {
+        permission: Permission,
+        uncovered: Vec<String>,
+    },
+    /// track_resource was not called as the trigger it is.
+    NotSuchATrigger,
+    NoColumn {
+        column: String,
+        table: String,
+    },
+    ColumnType {
+        column: String,
+        table: String,
+    },
+    NullId {
+        table: String,
+    },
+    BadId {
+        broken: Broken,
+    },
+    Truncate {
+        table: String,
     },
     /// A key that is no longer live was to be rotated.
     NotLive {
@@ -74,9 +135,9 @@ pub enum Failure<'a> {
     NoRandomness,
     /// A client tried to set the cap on lifetimes when it connected.
     CapOverridden,
-    /// The user came up after the snapshot of this REPEATABLE READ transaction.
+    /// It came up after the snapshot of this REPEATABLE READ transaction.
     NewerThanTransaction {
-        username: &'a str,
+        what: String,
     },
     /// A table or index of ours is not where it should be.
     Broken {
@@ -104,12 +165,26 @@ impl From<Failure<'_>> for ErrorReport {
 pub struct Fault {
     pub argument: &'static str,
     pub sentences: Vec<String>,
-    pub hint: &'static str,
+    pub hint: Cow<'static, str>,
 }
 
 impl Fault {
-    pub fn new(argument: &'static str, sentence: impl Into<String>, hint: &'static str) -> Fault {
-        Fault { argument, sentences: vec![sentence.into()], hint }
+    pub fn new(
+        argument: &'static str,
+        sentence: impl Into<String>,
+        hint: impl Into<Cow<'static, str>>,
+    ) -> Fault {
+        Fault { argument, sentences: vec![sentence.into()], hint: hint.into() }
+    }
+
+    /// What is wrong with a list, with what its author may have meant before the general hint.
+    pub fn list(argument: &'static str, faults: Faults, hint: &'static str) -> Fault {
+        let meant: Vec<String> = faults.nearest.iter().map(|word| quoted(word.as_bytes())).collect();
+        let hint = match meant.is_empty() {
+            true => hint.into(),
+            false => format!("Did you mean {}? {hint}", meant.join(", ")).into(),
+        };
+        Fault { argument, sentences: faults.sentences, hint }
     }
 }
 
@@ -139,7 +214,8 @@ fn arguments(faults: &[Fault]) -> Parts {
             },
         )
         .collect();
-    let hints: Vec<_> = faults.iter().map(|fault| fault.hint).filter(|hint| !hint.is_empty()).collect();
+    let hints: Vec<_> =
+        faults.iter().map(|fault| fault.hint.as_ref()).filter(|hint| !hint.is_empty()).collect();
     parts(
         Code::ERRCODE_INVALID_PARAMETER_VALUE,
         format!("{} {verb} not acceptable", names.join(", ")),
@@ -218,6 +294,98 @@ impl Failure<'_> {
                 "Only its manager changes it.",
                 "Leave it to its manager, or choose another name.",
             ),
+            Failure::NoResourceType { kind, nearest } => parts(
+                Code::ERRCODE_UNDEFINED_OBJECT,
+                format!("resource type {} does not exist", quoted(kind.as_bytes())),
+                "It is not registered.",
+                match nearest {
+                    Some(nearest) => format!("Did you mean \"{nearest}\"?"),
+                    None => "Register it with keywright.register_resource_type.".into(),
+                },
+            ),
+            Failure::NoResource { resource } => parts(
+                Code::ERRCODE_UNDEFINED_OBJECT,
+                format!("{} {} does not exist", resource.kind, quoted(resource.id.as_bytes())),
+                "No resource of this type has this id.",
+                "Register it with keywright.ensure_resource.",
+            ),
+            Failure::NoSuchRole { name, nearest } => parts(
+                Code::ERRCODE_UNDEFINED_OBJECT,
+                format!("role {} is not defined", quoted(name.as_bytes())),
+                "No role of keywright has this name.",
+                match nearest {
+                    Some(nearest) => format!("Did you mean \"{nearest}\"?"),
+                    None => "See keywright.list_roles(), or define it with keywright.define_role.".into(),
+                },
+            ),
+            Failure::BuiltIn { what } => parts(
+                Code::ERRCODE_DUPLICATE_OBJECT,
+                format!("{what} is built in"),
+                "What the extension makes itself is the same in every database.",
+                "Choose another name.",
+            ),
+            Failure::InUse { what, by, hint } => {
+                parts(Code::ERRCODE_FOREIGN_KEY_VIOLATION, format!("{what} is in use"), by, hint)
+            }
+            Failure::HasParents { kind } => parts(
+                Code::ERRCODE_DUPLICATE_OBJECT,
+                format!("resource type {} is registered with another parent type", quoted(kind.as_bytes())),
+                "Resources of this type have parents.",
+                "Take their parents away first, or choose another name.",
+            ),
+            Failure::NotGrantable { granter, role, why } => parts(
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("user \"{granter}\" may not grant role \"{role}\" there"),
+                why,
+                "Let somebody grant it who holds a role of a smaller level there, with all its permissions.",
+            ),
+            Failure::NotPermitted { permission, uncovered } => parts(
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("permission \"{permission}\" denied"),
+                uncovered.join("\n"),
+                "Ask for a key, or a role for its owner, that covers it.",
+            ),
+            Failure::NotSuchATrigger => parts(
+                Code::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                "track_resource was not called as a trigger it can be".into(),
+                "It is for AFTER INSERT, UPDATE and DELETE triggers FOR EACH ROW, or FOR EACH STATEMENT with transition tables, and takes 2 to 4 arguments: type, id column, parent column, name column.",
+                "Let keywright.track_table create the triggers.",
+            ),
+            Failure::NoColumn { column, table } => parts(
+                Code::ERRCODE_UNDEFINED_COLUMN,
+                format!(
+                    "column {} of table {} does not exist",
+                    quoted(column.as_bytes()),
+                    quoted(table.as_bytes())
+                ),
+                "A trigger of keywright names it.",
+                "Call keywright.track_table again.",
+            ),
+            Failure::ColumnType { column, table } => parts(
+                Code::ERRCODE_DATATYPE_MISMATCH,
+                format!(
+                    "column {} of table {} can not be tracked",
+                    quoted(column.as_bytes()),
+                    quoted(table.as_bytes())
+                ),
+                "Its type is not one of uuid, smallint, integer, bigint, text and varchar, or a domain over these.",
+                "Track another column.",
+            ),
+            Failure::NullId { table } => parts(
+                Code::ERRCODE_NOT_NULL_VIOLATION,
+                format!("an id in table {} is null", quoted(table.as_bytes())),
+                "A tracked row has an id.",
+                "Declare the column NOT NULL.",
+            ),
+            Failure::BadId { broken } => {
+                parts(Code::ERRCODE_CHECK_VIOLATION, broken.message, broken.detail, broken.hint)
+            }
+            Failure::Truncate { table } => parts(
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("table {} is tracked and can not be truncated", quoted(table.as_bytes())),
+                "TRUNCATE does not tell which rows go, so their resources would stay behind.",
+                "Use DELETE, which is followed.",
+            ),
             Failure::NotLive { key_id, why, hint } => parts(
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("API key \"{key_id}\" is not live"),
@@ -242,10 +410,10 @@ impl Failure<'_> {
                 "The client set it when it connected, which only a superuser may.",
                 "Connect without this option (PGOPTIONS, options).",
             ),
-            Failure::NewerThanTransaction { username } => parts(
+            Failure::NewerThanTransaction { what } => parts(
                 Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
                 "could not serialize access".into(),
-                format!("User \"{username}\" is newer than the snapshot of this transaction."),
+                format!("{what} is newer than the snapshot of this transaction."),
                 "Try the transaction again.",
             ),
             Failure::Broken { object } => parts(
@@ -261,5 +429,15 @@ impl Failure<'_> {
 impl From<keywright_core::alphabet::NoRandomness> for Failure<'_> {
     fn from(_: keywright_core::alphabet::NoRandomness) -> Self {
         Failure::NoRandomness
+    }
+}
+
+impl Failure<'_> {
+    /// The same failure, where it borrows nothing.
+    pub fn detached<'b>(self) -> Failure<'b> {
+        match self {
+            Failure::NewerThanTransaction { what } => Failure::NewerThanTransaction { what },
+            _ => unreachable!("only a failure that borrows nothing is detached"),
+        }
     }
 }

@@ -4,12 +4,18 @@
 //! functions it names are here, one folder a room. What can be decided without a database is in `core/`.
 //!
 //! - `user`: identities that own keys
+//! - `resource`: things of the application, with their parents, and the tables they are tracked from
+//! - `scope`: named sets of permissions for keys to carry
+//! - `role`: roles, and who holds which one where
+//! - `authority`: what a user's roles and a key's limits permit
 //! - `api_key`: mint, ensure, verify, rotate, revoke, explain, purge
 //! - `gateway_key`: the same for deployment components, with a heartbeat
+//! - `request`: the key a transaction acts for, and what row security policies ask
 //! - `access`: capabilities and the privileges they stand for
 //! - `rules`: checks the SQL side asks for
 //!
-//! Below them: `probe` (rows by an index, under the latest snapshot), `spi` (our own statements), `record`
+//! Below them: `probe` (rows by an index, under the latest snapshot), `spi` (our own statements), `definition` (what
+//! is defined once by name), `record`
 //! (a row as a result), `args`, `clock`, `settings` and `error`.
 
 #![allow(clippy::result_large_err, reason = "pgrx's ErrorReport is large, and leaves a function once")]
@@ -19,12 +25,18 @@ use pgrx::{extension_sql_file, pg_guard, pg_module_magic};
 mod access;
 mod api_key;
 mod args;
+mod authority;
 mod clock;
+mod definition;
 mod error;
 mod gateway_key;
 mod probe;
 mod record;
+mod request;
+mod resource;
+mod role;
 mod rules;
+mod scope;
 mod settings;
 mod spi;
 mod user;
@@ -33,9 +45,12 @@ pg_module_magic!();
 
 extension_sql_file!("../sql/schema/00_schema.sql", name = "schema", bootstrap);
 extension_sql_file!("../sql/schema/10_user.sql", name = "user", requires = ["schema"]);
-extension_sql_file!("../sql/schema/30_api_key.sql", name = "api_key", requires = ["user"]);
+extension_sql_file!("../sql/schema/20_resource.sql", name = "resource", requires = ["user"]);
+extension_sql_file!("../sql/schema/25_role.sql", name = "role", requires = ["resource"]);
+extension_sql_file!("../sql/schema/30_api_key.sql", name = "api_key", requires = ["role"]);
 extension_sql_file!("../sql/schema/40_gateway_key.sql", name = "gateway_key", requires = ["api_key"]);
-extension_sql_file!("../sql/schema/80_access.sql", name = "access", requires = ["gateway_key"]);
+extension_sql_file!("../sql/schema/50_request.sql", name = "request", requires = ["gateway_key"]);
+extension_sql_file!("../sql/schema/80_access.sql", name = "access", requires = ["request"]);
 extension_sql_file!("../sql/schema/90_maintenance.sql", name = "maintenance", requires = ["access"]);
 extension_sql_file!("../sql/schema/99_privileges.sql", name = "privileges", finalize);
 
@@ -43,4 +58,5 @@ extension_sql_file!("../sql/schema/99_privileges.sql", name = "privileges", fina
 pub extern "C-unwind" fn _PG_init() {
     error::no_backtraces();
     settings::define();
+    request::watch_transactions();
 }

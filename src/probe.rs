@@ -1,21 +1,22 @@
-//! Rows by a unique index, under a snapshot of this very moment.
+//! Rows by an index, under a snapshot of this very moment.
 //!
 //! No SQL is parsed and nothing is planned, so nobody's search_path, role or settings matter. The snapshot is
 //! newer than that of the statement and of the transaction: what another session committed a microsecond ago
 //! is seen, also inside REPEATABLE READ. Nothing is written and no transaction id is assigned.
 
 use crate::error::Failure;
-use pgrx::pg_sys;
+use pgrx::datum::Array;
+use pgrx::{FromDatum, pg_sys};
 use std::ffi::CStr;
 use std::ptr::null_mut;
 
-/// A table of ours and the unique index it is asked by.
+/// A table of ours and the index it is asked by.
 #[derive(Debug)]
 pub struct Keyed {
     pub table: &'static CStr,
     pub index: &'static CStr,
-    /// The equality function of the key's type.
-    pub equal: u32,
+    /// The equality functions of the index's first columns' types: as many as it is asked by.
+    pub equal: &'static [u32],
 }
 
 /// A row that was found; valid inside the closure it is given to.
@@ -40,6 +41,21 @@ impl Row {
         self.get(column).map(|datum| unsafe { pgrx::varlena::varlena_to_byte_slice(datum.cast_mut_ptr()) })
     }
 
+    /// A short text column, in an encoding that agrees with UTF-8.
+    pub fn text(&self, column: i32) -> Option<&str> {
+        self.bytes(column).and_then(|bytes| str::from_utf8(bytes).ok())
+    }
+
+    /// A column of type text[], however it is stored.
+    pub fn texts(&self, column: i32) -> Vec<String> {
+        // SAFETY: the datum is a text array; what it is converted to is owned.
+        let texts: Option<Vec<Option<Vec<u8>>>> = self.get(column).and_then(|datum| unsafe {
+            Array::<&[u8]>::from_polymorphic_datum(datum, false, pg_sys::TEXTOID)
+                .map(|array| array.iter().map(|element| element.map(<[u8]>::to_vec)).collect())
+        });
+        texts.into_iter().flatten().flatten().filter_map(|bytes| String::from_utf8(bytes).ok()).collect()
+    }
+
     pub fn time(&self, column: i32) -> Option<pg_sys::TimestampTz> {
         self.get(column).map(|datum| datum.value() as pg_sys::TimestampTz)
     }
@@ -53,7 +69,7 @@ struct Open {
     table: pg_sys::Relation,
     index: pg_sys::Relation,
     slot: *mut pg_sys::TupleTableSlot,
-    equal: u32,
+    equal: &'static [u32],
 }
 
 impl Open {
@@ -107,30 +123,75 @@ impl<const N: usize> Reader<N> {
         Ok(Reader { snapshot, open })
     }
 
-    /// Asks the table with this position for `key`.
+    /// Asks the table with this position for the row with this key.
     pub fn find<R>(&self, table: usize, key: pg_sys::Datum, read: impl FnOnce(Option<&Row>) -> R) -> R {
+        self.scan(table, [key], |found| read(found.next()))
+    }
+
+    /// Asks for the row with this key of two columns.
+    pub fn find_pair<R>(
+        &self,
+        table: usize,
+        key: [pg_sys::Datum; 2],
+        read: impl FnOnce(Option<&Row>) -> R,
+    ) -> R {
+        self.scan(table, key, |found| read(found.next()))
+    }
+
+    /// Asks for every row with this key.
+    pub fn each(&self, table: usize, key: pg_sys::Datum, mut read: impl FnMut(&Row)) {
+        self.scan(table, [key], |found| {
+            while let Some(row) = found.next() {
+                read(row);
+            }
+        });
+    }
+
+    fn scan<const K: usize, R>(
+        &self,
+        table: usize,
+        key: [pg_sys::Datum; K],
+        read: impl FnOnce(&mut Found) -> R,
+    ) -> R {
         let Open { table, index, slot, equal } = self.open[table];
+        let mut scan_keys = [pg_sys::ScanKeyData::default(); K];
         // SAFETY: table, index and slot are open as long as `self` lives, and the scan ends here. The scan
-        // key's type is that of the index (`Keyed::equal`), its collation "C" like the columns'.
+        // keys' types are those of the index (`Keyed::equal`), their collation "C" like the columns'.
         unsafe {
             #[cfg(not(feature = "pg18"))]
-            let scan = pg_sys::index_beginscan(table, index, self.snapshot, 1, 0);
+            let scan = pg_sys::index_beginscan(table, index, self.snapshot, K as i32, 0);
             #[cfg(feature = "pg18")]
-            let scan = pg_sys::index_beginscan(table, index, self.snapshot, null_mut(), 1, 0);
-            let mut scan_key = pg_sys::ScanKeyData::default();
-            pg_sys::ScanKeyInit(
-                &mut scan_key,
-                1,
-                pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
-                pg_sys::Oid::from(equal),
-                key,
-            );
-            pg_sys::index_rescan(scan, &mut scan_key, 1, null_mut(), 0);
-            let found = pg_sys::index_getnext_slot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot);
-            let result = read(found.then_some(&Row { slot }));
+            let scan = pg_sys::index_beginscan(table, index, self.snapshot, null_mut(), K as i32, 0);
+            for (at, (scan_key, key)) in scan_keys.iter_mut().zip(key).enumerate() {
+                pg_sys::ScanKeyInit(
+                    scan_key,
+                    at as pg_sys::AttrNumber + 1,
+                    pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
+                    pg_sys::Oid::from(equal[at]),
+                    key,
+                );
+            }
+            pg_sys::index_rescan(scan, scan_keys.as_mut_ptr(), K as i32, null_mut(), 0);
+            let result = read(&mut Found { scan, row: Row { slot } });
             pg_sys::index_endscan(scan);
             result
         }
+    }
+}
+
+/// The rows of a scan, one after the other.
+struct Found {
+    scan: pg_sys::IndexScanDesc,
+    row: Row,
+}
+
+impl Found {
+    fn next(&mut self) -> Option<&Row> {
+        // SAFETY: `Reader::scan` lends this while the scan is open.
+        let found = unsafe {
+            pg_sys::index_getnext_slot(self.scan, pg_sys::ScanDirection::ForwardScanDirection, self.row.slot)
+        };
+        found.then_some(&self.row)
     }
 }
 
@@ -140,6 +201,22 @@ impl<const N: usize> Drop for Reader<N> {
             // SAFETY: registered in `new`.
             unsafe { pg_sys::UnregisterSnapshot(self.snapshot) }
         }
+    }
+}
+
+/// What a new snapshot would show: two epochs are equal when no transaction has ended and this one has written
+/// nothing in between. That is how Postgres itself decides whether a snapshot can be taken again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Epoch {
+    ended: u64,
+    command: pg_sys::CommandId,
+}
+
+impl Epoch {
+    pub fn now() -> Epoch {
+        // SAFETY: a snapshot of this very moment, as in `Reader::new`, only looked at.
+        let snapshot = unsafe { &*pg_sys::GetNonHistoricCatalogSnapshot(pg_sys::InvalidOid) };
+        Epoch { ended: snapshot.snapXactCompletionCount, command: snapshot.curcid }
     }
 }
 

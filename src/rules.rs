@@ -23,8 +23,7 @@ fn name_fault(
     let constraint = args::required("constraint_name", constraint_name)?;
     let rule = Rule::of_constraint(constraint)
         .ok_or_else(|| Failure::Broken { object: format!("rule {constraint}") })?;
-    let argument = if rule == Rule::Username { "username" } else { "name" };
-    Ok(match rule.check(args::required(argument, name)?) {
+    Ok(match rule.check(args::required(rule.argument(), name)?) {
         Ok(_) => Record::NONE,
         Err(broken) => Record::new(
             fcinfo,

@@ -4,7 +4,7 @@ use crate::error::Failure;
 use crate::spi;
 use keywright_core::token::Form;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(PostgresGucEnum, Clone, Copy)]
@@ -20,6 +20,9 @@ static API_KEY_BRAND: GucSetting<Brand> = GucSetting::<Brand>::new(Brand::Keywri
 
 /// Seconds; 0 for no cap. A policy, so a superuser's: a session must not raise its own limit.
 static MAX_API_KEY_LIFETIME: GucSetting<i32> = GucSetting::<i32>::new(0);
+
+/// A superuser's: a session that changed it would make the next request in it anonymous.
+static API_KEY_HEADER: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"x-api-key"));
 
 /// True when somebody had set the cap before the library was loaded, so that Postgres had to judge then
 /// whether they may.
@@ -48,6 +51,14 @@ pub fn define() {
         i32::MAX,
         GucContext::Suset,
         GucFlags::UNIT_S,
+    );
+    GucRegistry::define_string_guc(
+        c"keywright.api_key_header",
+        c"Header in which PostgREST's clients send their API key.",
+        c"Compared without regard to case by keywright.check_request.",
+        &API_KEY_HEADER,
+        GucContext::Suset,
+        GucFlags::default(),
     );
     // SAFETY: the prefix is a static C string; called once while the library is loaded.
     unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"keywright".as_ptr()) }

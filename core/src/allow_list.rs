@@ -1,13 +1,12 @@
 //! The resources a key may be used on: entries `type:id`, `*` on either side for any.
 
+use crate::list::{Faults, entries, is_word, uncovered};
 use crate::printable::quoted;
-use crate::scope::{Faults, entries, is_word, uncovered};
+use crate::registry::{Lazy, Registry};
+use crate::resource::is_id;
 use std::collections::BTreeSet;
 use std::fmt;
 
-const MOST_ID: usize = 255;
-
-/// The type is a lower-case word; the id is the application's own and keeps its case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
     kind: String,
@@ -19,11 +18,21 @@ impl Entry {
     pub fn parse(text: &str) -> Option<Self> {
         let (kind, id) = text.trim().split_once(':')?;
         let kind = kind.to_ascii_lowercase();
-        (is_word(&kind) && is_id(id)).then(|| Entry { kind, id: id.to_owned() })
+        let well_formed = (kind == "*" || is_word(&kind)) && (id == "*" || is_id(id));
+        well_formed.then(|| Entry { kind, id: id.to_owned() })
     }
 
     pub fn covers(&self, other: &Entry) -> bool {
-        (self.kind == "*" || self.kind == other.kind) && (self.id == "*" || self.id == other.id)
+        self.permits(&other.kind, &other.id)
+    }
+
+    /// True for a resource of this type and id. `*` as an id asks for all of the type.
+    pub fn permits(&self, kind: &str, id: &str) -> bool {
+        (self.kind == "*" || self.kind == kind) && (self.id == "*" || self.id == id)
+    }
+
+    pub fn is_everything(&self) -> bool {
+        self.kind == "*" && self.id == "*"
     }
 }
 
@@ -33,23 +42,24 @@ impl fmt::Display for Entry {
     }
 }
 
-/// `*`, or 1 to 255 bytes without white space, control characters and `*`.
-fn is_id(id: &str) -> bool {
-    id == "*"
-        || (!id.is_empty()
-            && id.len() <= MOST_ID
-            && !id.chars().any(|c| c.is_whitespace() || c.is_control() || c == '*'))
-}
-
 /// An allow-list in its one spelling: sorted, without what another entry already covers.
-pub fn normalize<B: AsRef<[u8]>>(list: &[Option<B>]) -> Result<Vec<String>, Faults> {
+pub fn normalize<B: AsRef<[u8]>, F: FnOnce() -> Registry>(
+    list: &[Option<B>],
+    registry: &Lazy<F>,
+) -> Result<Vec<String>, Faults> {
     let mut parsed = BTreeSet::new();
-    let mut faults = Faults::new();
+    let mut faults = Faults::default();
     for text in entries(list, "allow-list entry")? {
-        match Entry::parse(text) {
-            Some(entry) => _ = parsed.insert(entry),
-            None => faults.push(format!("{} is not of the form type:id.", quoted(text.as_bytes()))),
+        let Some(entry) = Entry::parse(text) else {
+            faults.add(format!("{} is not of the form type:id.", quoted(text.as_bytes())));
+            continue;
+        };
+        if entry.kind != "*" && !registry.has_type(&entry.kind) {
+            faults.add(format!("{} is not a registered resource type.", quoted(entry.kind.as_bytes())));
+            let nearest = registry.nearest_type(&entry.kind);
+            faults.suggest(nearest.map(|kind| format!("{kind}:{}", entry.id)));
         }
+        parsed.insert(entry);
     }
     if faults.is_empty() { Ok(uncovered(&parsed, Entry::covers)) } else { Err(faults) }
 }
@@ -59,7 +69,9 @@ mod tests {
     use super::*;
 
     fn norm(list: &[&str]) -> Result<Vec<String>, Faults> {
-        normalize(&list.iter().map(|s| Some(s.as_bytes())).collect::<Vec<_>>())
+        let registry =
+            Lazy::new(|| Registry { types: ["project", "agent"].map(String::from).into(), scopes: vec![] });
+        normalize(&list.iter().map(|s| Some(s.as_bytes())).collect::<Vec<_>>(), &registry)
     }
 
     #[test]
@@ -75,10 +87,13 @@ mod tests {
         assert_eq!(
             norm(&["", ":", "project", "project:", "project:a b", "project:a*", "%:x", "project:\u{7}"])
                 .unwrap_err()
+                .sentences
                 .len(),
             8
         );
         assert!(norm(&[]).is_err());
         assert!(norm(&[&format!("project:{}", "x".repeat(256))]).is_err());
+        let unknown = norm(&["agnet:a1", "unknown:*"]).unwrap_err();
+        assert_eq!((unknown.sentences.len(), unknown.nearest), (2, vec!["agent:a1".to_owned()]));
     }
 }

@@ -6,8 +6,12 @@
 pub mod allow_list;
 pub mod alphabet;
 pub mod digest;
+pub mod list;
 pub mod name;
+pub mod permission;
 pub mod printable;
+pub mod registry;
+pub mod resource;
 pub mod scope;
 pub mod secret;
 pub mod text;

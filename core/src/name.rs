@@ -1,6 +1,12 @@
 //! The rules for names, each the twin of a CHECK constraint: here they say what is wrong and what would be right.
 
+use crate::list::is_word;
 use crate::printable::{looks_like_a_token, quoted};
+use crate::{resource, scope};
+
+const WORD: &str =
+    "A word is a lower case letter and at most 62 lower case letters, digits, dots, dashes and underscores.";
+const ID: &str = "An id has 1 to 255 bytes, without white space, control characters and asterisks.";
 
 /// A named rule. The names are those of the table constraints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,6 +14,12 @@ pub enum Rule {
     Username,
     ApiKeyName,
     GatewayKeyName,
+    RoleName,
+    /// A word, as permissions are made of.
+    ResourceType,
+    /// A word, or two joined by a colon.
+    ScopeName,
+    ResourceId,
 }
 
 /// Why a name is refused, and what to do.
@@ -19,7 +31,15 @@ pub struct Broken {
 }
 
 impl Rule {
-    pub const ALL: [Rule; 3] = [Rule::Username, Rule::ApiKeyName, Rule::GatewayKeyName];
+    pub const ALL: [Rule; 7] = [
+        Rule::Username,
+        Rule::ApiKeyName,
+        Rule::GatewayKeyName,
+        Rule::RoleName,
+        Rule::ResourceType,
+        Rule::ScopeName,
+        Rule::ResourceId,
+    ];
 
     pub fn of_constraint(constraint: &str) -> Option<Rule> {
         Rule::ALL.into_iter().find(|rule| rule.constraint() == constraint)
@@ -30,6 +50,10 @@ impl Rule {
             Rule::Username => "users_username_check",
             Rule::ApiKeyName => "api_keys_name_check",
             Rule::GatewayKeyName => "gateway_keys_name_check",
+            Rule::RoleName => "roles_name_check",
+            Rule::ResourceType => "resource_types_type_check",
+            Rule::ScopeName => "scopes_name_check",
+            Rule::ResourceId => "resources_id_check",
         }
     }
 
@@ -38,6 +62,10 @@ impl Rule {
             Rule::Username => "users",
             Rule::ApiKeyName => "api_keys",
             Rule::GatewayKeyName => "gateway_keys",
+            Rule::RoleName => "roles",
+            Rule::ResourceType => "resource_types",
+            Rule::ScopeName => "scopes",
+            Rule::ResourceId => "resources",
         }
     }
 
@@ -46,12 +74,29 @@ impl Rule {
             Rule::Username => "username",
             Rule::ApiKeyName => "API key name",
             Rule::GatewayKeyName => "gateway key name",
+            Rule::RoleName => "role name",
+            Rule::ResourceType => "resource type",
+            Rule::ScopeName => "scope name",
+            Rule::ResourceId => "resource id",
+        }
+    }
+
+    /// The argument that such a name is passed as.
+    pub fn argument(self) -> &'static str {
+        match self {
+            Rule::Username => "username",
+            Rule::ApiKeyName | Rule::GatewayKeyName => "name",
+            Rule::RoleName | Rule::ScopeName => "name",
+            Rule::ResourceType => "type",
+            Rule::ResourceId => "id",
         }
     }
 
     fn most(self) -> usize {
         match self {
             Rule::Username => 32,
+            Rule::ResourceType => 63,
+            Rule::ScopeName => 127,
             _ => 64,
         }
     }
@@ -66,7 +111,12 @@ impl Rule {
 
     /// The name, if it follows the rule.
     pub fn check(self, name: &[u8]) -> Result<&str, Broken> {
-        let faults = self.faults(name);
+        let faults = match self {
+            Rule::ResourceType => form_faults(name, is_word, WORD),
+            Rule::ScopeName => form_faults(name, scope::is_name, WORD),
+            Rule::ResourceId => form_faults(name, resource::is_id, ID),
+            _ => self.faults(name),
+        };
         match str::from_utf8(name) {
             Ok(name) if faults.is_empty() => Ok(name),
             _ => Err(Broken {
@@ -97,6 +147,14 @@ impl Rule {
     }
 
     fn hint(self, name: &[u8]) -> String {
+        match self {
+            Rule::ResourceType => return "Use a word such as \"workspace\".".into(),
+            Rule::ScopeName => {
+                return "Use a word, or two joined by a colon, such as \"deploy\" or \"ci:deploy\".".into();
+            }
+            Rule::ResourceId => return "Use the application's own id, such as a uuid or a number.".into(),
+            _ => (),
+        }
         let letters = if self.upper_case() { "letters" } else { "lower case letters" };
         let rule =
             format!("Use 1 to {} {letters} and digits, in groups joined by single dashes", self.most());
@@ -124,6 +182,18 @@ impl Rule {
         let out = out.trim_end_matches('-');
         (!out.is_empty()).then(|| out.to_owned())
     }
+}
+
+/// What is wrong with a name that has a form of its own.
+fn form_faults(name: &[u8], fits: fn(&str) -> bool, rule: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    if !str::from_utf8(name).is_ok_and(fits) {
+        faults.push(rule.into());
+    }
+    if looks_like_a_token(name) {
+        faults.push("It holds what may be a token.".into());
+    }
+    faults
 }
 
 #[cfg(test)]
@@ -166,6 +236,20 @@ mod tests {
         assert!(hint("a__b--c-").ends_with("such as \"a-b-c\"."));
         assert!(hint("").ends_with("by single dashes."));
         assert!(hint("___").ends_with("by single dashes."));
+    }
+
+    #[test]
+    fn words() {
+        for name in ["project", "a", "my.type_2-x"] {
+            assert_eq!(Rule::ResourceType.check(name.as_bytes()), Ok(name));
+            assert_eq!(Rule::ScopeName.check(name.as_bytes()), Ok(name));
+        }
+        assert!(Rule::ScopeName.check(b"coder:all").is_ok());
+        for name in ["", "A", "1a", "a b", "*", "a:b:c", "a:", ":a", "a%", &"a".repeat(64)] {
+            assert!(Rule::ScopeName.check(name.as_bytes()).is_err(), "{name}");
+            assert!(Rule::ResourceType.check(name.as_bytes()).is_err(), "{name}");
+        }
+        assert!(Rule::ResourceType.check(b"coder:all").is_err());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use keywright_core::alphabet::{OperatingSystem, is_base62};
 use keywright_core::name::Rule;
-use keywright_core::scope::Permission;
+use keywright_core::permission::Permission;
+use keywright_core::registry::{Lazy, Registry};
 use keywright_core::token::{
     self, ApiKey, BARE_LEN, Form, GATEWAY_PREFIX_LEN, GatewayKey, KEY_ID_LEN, TOKEN_LEN,
 };
@@ -11,6 +12,13 @@ use proptest::prelude::*;
 
 fn texts(list: &[String]) -> Vec<Option<&[u8]>> {
     list.iter().map(|entry| Some(entry.as_bytes())).collect()
+}
+
+fn registry() -> Lazy<fn() -> Registry> {
+    Lazy::new(|| Registry {
+        types: ["a", "b", "c"].map(String::from).into(),
+        scopes: vec!["all".into(), "some".into()],
+    })
 }
 
 proptest! {
@@ -24,8 +32,8 @@ proptest! {
         for rule in Rule::ALL {
             _ = rule.check(&bytes);
         }
-        _ = scope::normalize(&[Some(&bytes)]);
-        _ = allow_list::normalize(&[Some(&bytes)]);
+        _ = scope::normalize(&[Some(&bytes)], &registry());
+        _ = allow_list::normalize(&[Some(&bytes)], &registry());
     }
 
     #[test]
@@ -61,7 +69,7 @@ proptest! {
     fn accepted_names_are_what_the_regular_expression_says(
         name in prop_oneof!["[a-cA-C0-1-]{0,5}", "[a-z0-9]{1,5}(-[a-z0-9]{1,5}){0,3}", "[a-z]{60,66}", "\\PC{0,4}"]
     ) {
-        for rule in Rule::ALL {
+        for rule in [Rule::Username, Rule::ApiKeyName, Rule::GatewayKeyName, Rule::RoleName] {
             let most = if rule == Rule::Username { 32 } else { 64 };
             let group = |part: &str| !part.is_empty() && part.bytes().all(|b| {
                 b.is_ascii_lowercase() || b.is_ascii_digit() || (rule == Rule::Username && b.is_ascii_uppercase())
@@ -72,8 +80,17 @@ proptest! {
     }
 
     #[test]
+    fn accepted_words_are_what_the_regular_expression_says(name in "[a-bA0_.:*-]{0,5}|[a-z]{60,66}") {
+        let word = |part: &str| part.len() <= 63 && part.starts_with(|c: char| c.is_ascii_lowercase())
+            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-".contains(&b));
+        let (left, right) = name.split_once(':').unwrap_or((&name, "a"));
+        prop_assert_eq!(Rule::ResourceType.check(name.as_bytes()).is_ok(), word(&name));
+        prop_assert_eq!(Rule::ScopeName.check(name.as_bytes()).is_ok(), word(left) && word(right));
+    }
+
+    #[test]
     fn a_suggested_name_is_accepted(name in "\\PC{0,80}") {
-        for rule in Rule::ALL {
+        for rule in [Rule::Username, Rule::ApiKeyName, Rule::GatewayKeyName, Rule::RoleName] {
             if let Err(broken) = rule.check(name.as_bytes())
                 && let Some((_, rest)) = broken.hint.split_once("such as \"")
             {
@@ -85,10 +102,10 @@ proptest! {
 
     #[test]
     fn normalizing_twice_changes_nothing(list in proptest::collection::vec("(\\*|[a-c]):(\\*|[a-c])", 1..12)) {
-        let scopes = scope::normalize(&texts(&list)).unwrap();
-        prop_assert_eq!(&scope::normalize(&texts(&scopes)).unwrap(), &scopes);
-        let allowed = allow_list::normalize(&texts(&list)).unwrap();
-        prop_assert_eq!(&allow_list::normalize(&texts(&allowed)).unwrap(), &allowed);
+        let scopes = scope::normalize(&texts(&list), &registry()).unwrap();
+        prop_assert_eq!(&scope::normalize(&texts(&scopes), &registry()).unwrap(), &scopes);
+        let allowed = allow_list::normalize(&texts(&list), &registry()).unwrap();
+        prop_assert_eq!(&allow_list::normalize(&texts(&allowed), &registry()).unwrap(), &allowed);
     }
 
     #[test]
@@ -99,7 +116,7 @@ proptest! {
         let covered = |list: &[String]| list.iter().any(|entry| {
             Permission::parse(entry).unwrap().covers(&Permission::parse(&asked).unwrap())
         });
-        prop_assert_eq!(covered(&list), covered(&scope::normalize(&texts(&list)).unwrap()));
+        prop_assert_eq!(covered(&list), covered(&scope::normalize(&texts(&list), &registry()).unwrap()));
     }
 }
 

@@ -4,7 +4,7 @@ SET SESSION AUTHORIZATION regress_keywright_reconciler;
 
 -- No first user yet, whatever system and service users there are.
 SELECT keywright.needs_first_user();
-SELECT outcome FROM keywright.ensure_system_user('operator', 'operator@example.invalid', 'The operator', 'plane-a');
+SELECT outcome FROM keywright.ensure_system_user('operator', 'operator@example.invalid', display_name => 'The operator', managed_by => 'plane-a');
 SELECT outcome FROM keywright.ensure_user('ci-bot', '', kind => 'service');
 SELECT keywright.needs_first_user();
 SELECT outcome FROM keywright.ensure_user('Alice', 'alice@example.invalid');
@@ -18,7 +18,7 @@ RESET SESSION AUTHORIZATION;
 SELECT xmin AS xmin_before, xmax AS xmax_before FROM keywright.users WHERE username = 'operator' \gset
 SET SESSION AUTHORIZATION regress_keywright_reconciler;
 BEGIN;
-SELECT outcome FROM keywright.ensure_system_user('operator', 'operator@example.invalid', 'The operator', 'plane-a');
+SELECT outcome FROM keywright.ensure_system_user('operator', 'operator@example.invalid', display_name => 'The operator', managed_by => 'plane-a');
 SELECT outcome FROM keywright.ensure_system_user('OPERATOR', managed_by => 'plane-a');
 SELECT outcome FROM keywright.ensure_user('alice', 'alice@example.invalid');
 SELECT outcome FROM keywright.ensure_user('ci-bot', '', 'service', display_name => '');

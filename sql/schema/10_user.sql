@@ -16,10 +16,13 @@ CREATE TABLE keywright.users (
   managed_by text,
   created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   updated_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-  deleted_at timestamptz
+  deleted_at timestamptz,
+  organization_role text COLLATE pg_catalog."C"
 );
 CREATE UNIQUE INDEX users_username_idx ON keywright.users (pg_catalog.lower(username))
   WHERE deleted_at IS NULL;
+CREATE INDEX users_organization_role_idx ON keywright.users (organization_role)
+  WHERE organization_role IS NOT NULL AND deleted_at IS NULL;
 ALTER TABLE keywright.users ENABLE ROW LEVEL SECURITY;
 SELECT pg_catalog.pg_extension_config_dump('keywright.users', '');
 
@@ -36,6 +39,8 @@ COMMENT ON COLUMN keywright.users.managed_by IS 'The reconciler that owns this u
 COMMENT ON COLUMN keywright.users.created_at IS 'When the user was made.';
 COMMENT ON COLUMN keywright.users.updated_at IS 'When the row last changed.';
 COMMENT ON COLUMN keywright.users.deleted_at IS 'When the user was deleted; null while it lives.';
+COMMENT ON COLUMN keywright.users.organization_role IS 'The role a system user holds in every organization, also in those to come; null for none.';
+COMMENT ON INDEX keywright.users_organization_role_idx IS 'Who is bound to a new organization.';
 COMMENT ON INDEX keywright.users_username_idx IS 'One living user of a name, without regard to case.';
 COMMENT ON CONSTRAINT users_username_check ON keywright.users IS 'The form of a username.';
 COMMENT ON CONSTRAINT users_pkey ON keywright.users IS 'A user has one id.';
@@ -56,7 +61,7 @@ BEGIN
       'A user is active or suspended.', 'Call keywright.suspend_user or keywright.activate_user.');
   ELSIF num_nulls(new.user_id, new.kind, new.status, new.email, new.display_name, new.created_at, new.updated_at) > 0 THEN
     PERFORM keywright._refuse('23502', 'users', '', 'a user lacks a value',
-      'Only db_role, managed_by and deleted_at may be null.', 'Call keywright.ensure_user.');
+      'Only db_role, managed_by, deleted_at and organization_role may be null.', 'Call keywright.ensure_user.');
   ELSIF new.deleted_at IS NULL AND EXISTS (
     SELECT FROM keywright.users AS u
      WHERE lower(u.username) = lower(new.username) AND u.deleted_at IS NULL AND u.user_id <> new.user_id
@@ -107,29 +112,30 @@ COMMENT ON FUNCTION keywright._ensure_user(text, text, text, text, text, text) I
 'Internal. What ensure_user does once the name is known to be right.';
 
 CREATE FUNCTION keywright._ensure_system_user(
-  username text, email text, display_name text, managed_by text,
-  OUT user_id uuid, OUT outcome text)
+  username text, email text, roles text[], organization_role text, display_name text, managed_by text,
+  OUT user_id uuid, OUT outcome text, OUT changes jsonb)
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ensure_system_user_wrapper';
-COMMENT ON FUNCTION keywright._ensure_system_user(text, text, text, text) IS
+COMMENT ON FUNCTION keywright._ensure_system_user(text, text, text[], text, text, text) IS
 'Internal. What ensure_system_user does once the name is known to be right.';
 
 CREATE FUNCTION keywright.ensure_system_user(
-  username text, email text DEFAULT NULL, display_name text DEFAULT NULL, managed_by text DEFAULT NULL,
-  OUT user_id uuid, OUT outcome text)
+  username text, email text DEFAULT NULL, roles text[] DEFAULT '{owner}',
+  organization_role text DEFAULT 'organization-admin', display_name text DEFAULT NULL, managed_by text DEFAULT NULL,
+  OUT user_id uuid, OUT outcome text, OUT changes jsonb)
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM keywright._require_name('users_username_check', username);
-  SELECT e.user_id, e.outcome INTO user_id, outcome
-    FROM keywright._ensure_system_user(username, email, display_name, managed_by) AS e;
+  SELECT e.user_id, e.outcome, e.changes INTO user_id, outcome, changes
+    FROM keywright._ensure_system_user(username, email, roles, organization_role, display_name, managed_by) AS e;
 END
 $$;
-COMMENT ON FUNCTION keywright.ensure_system_user(text, text, text, text) IS
-'Makes sure that an active system user of this name exists: it can hold keys, has no other way to log in, and does not count as a first user.
-Arguments: username (1 to 32 characters, letters, digits and single dashes; case is not significant); email and display_name (null: leave as is); managed_by (the calling reconciler; null: none).
-Result: user_id; outcome created, updated (drift was repaired, a suspension included) or unchanged (nothing was written, no lock taken). Parallel callers all succeed.
-Errors: 23514 users_username_check; 22023 malformed argument; 42710 the name belongs to a human or service user, or the user to another manager.';
+COMMENT ON FUNCTION keywright.ensure_system_user(text, text, text[], text, text, text) IS
+'Makes sure that an active system user of this name exists and holds its roles: it can hold keys, has no other way to log in, and does not count as a first user.
+Arguments: username (1 to 32 characters, letters, digits and single dashes; case is not significant); email and display_name (null: leave as is); roles (held globally; empty: none; null: leave as they are); organization_role (held in every organization, also in one made later, from the moment keywright learns of it; empty: none; null: leave as is); managed_by (the calling reconciler; null: none).
+Result: user_id; outcome created, updated (drift was repaired, a suspension included) or unchanged (nothing was written, no lock taken); changes: what happened to roles, one object each with role, resource_type, resource_id (null for global) and action bound or unbound. Only what an earlier call of this function bound is ever unbound. Parallel callers all succeed.
+Errors: 23514 users_username_check; 22023 malformed argument; 42704 no such role; 42710 the name belongs to a human or service user, or the user to another manager.';
 
 CREATE FUNCTION keywright.ensure_user(
   username text, email text, kind text DEFAULT 'human', db_role text DEFAULT NULL,

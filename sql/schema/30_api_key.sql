@@ -46,7 +46,7 @@ COMMENT ON COLUMN keywright.api_keys.name IS '1 to 64 lower case letters and dig
 COMMENT ON COLUMN keywright.api_keys.hashed_secret IS 'SHA-256 of the 22-character secret, 32 bytes. In no result of any function.';
 COMMENT ON COLUMN keywright.api_keys.expires_at IS 'The key is dead from this moment on.';
 COMMENT ON COLUMN keywright.api_keys.revoked_at IS 'When the key was revoked; final.';
-COMMENT ON COLUMN keywright.api_keys.scopes IS 'What the key may do: permissions type:action, or all.';
+COMMENT ON COLUMN keywright.api_keys.scopes IS 'What the key may do: permissions type:action, and names of scopes.';
 COMMENT ON COLUMN keywright.api_keys.allow_list IS 'What the key may be used on: entries type:id.';
 COMMENT ON COLUMN keywright.api_keys.lifetime IS 'The lifetime asked for; a rotation gives the successor the same.';
 COMMENT ON COLUMN keywright.api_keys.created_at IS 'When the key was minted.';
@@ -153,9 +153,9 @@ END
 $$;
 COMMENT ON FUNCTION keywright.mint_api_key(text, text, text[], text[], interval, text) IS
 'Mints an API key. The token is in the result and nowhere else; it can not be shown again.
-Arguments: username (the owner); name (1 to 64 lower case letters, digits and single dashes, unique per user among live keys); scopes (permissions type:action, or all; 1 to 128); allow_list (entries type:id, 1 to 128); lifetime (more than 0, at most 100 years and keywright.max_api_key_lifetime); managed_by (the calling reconciler; null: none).
+Arguments: username (the owner); name (1 to 64 lower case letters, digits and single dashes, unique per user among live keys); scopes (registered scopes, and permissions type:action with a registered type, * on either side for any; 1 to 128); allow_list (entries type:id with a registered type, * on either side for any; 1 to 128); lifetime (more than 0, at most 100 years and keywright.max_api_key_lifetime); managed_by (the calling reconciler; null: none).
 Result: key_id; token (43 characters, or 33 while keywright.api_key_brand is empty); expires_at.
-Errors: 23514 api_keys_name_check; 23505 api_keys_name_idx; 22023 malformed argument; 42704 no such user; 55000 the user is suspended.';
+Errors: 23514 api_keys_name_check; 23505 api_keys_name_idx; 22023 malformed argument, with the nearest registered scope or type; 42704 no such user; 55000 the user is suspended.';
 
 CREATE FUNCTION keywright._ensure_api_key(
   username text, name text, existing_token text, scopes text[], allow_list text[], lifetime interval,
@@ -231,6 +231,18 @@ COMMENT ON FUNCTION keywright.authenticate_api_key(text) IS
 'verify_api_key that raises instead of answering false.
 Result: the row of verify_api_key, active always true.
 Errors: 28000 the token is not a live API key, one message whatever the cause.';
+
+CREATE FUNCTION keywright.authorize_api_key(
+  token text, permission text, resource text DEFAULT NULL,
+  OUT active boolean, OUT key_id text, OUT user_id uuid, OUT username text, OUT name text,
+  OUT scopes text[], OUT allow_list text[], OUT expires_at timestamptz)
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 200
+AS 'MODULE_PATHNAME', 'authorize_api_key_wrapper';
+COMMENT ON FUNCTION keywright.authorize_api_key(text, text, text) IS
+'authenticate_api_key and a permission check in one call, under one snapshot. Permitted is what the scopes of the key, its allow-list and the roles of its owner all cover.
+Arguments: token; permission (type:action); resource (type:id; null: everywhere). An entry of an allow-list and a role binding cover a resource and what lies below it. A resource that is not registered lies below nothing.
+Result: the row of verify_api_key, active always true.
+Errors: 22023 malformed permission or resource; 28000 the token is not a live API key, one message whatever the cause; 42501 the key is good and the permission not covered, DETAIL names it and by what it is not covered. A failing look-up is an error of its own, never one of these.';
 
 CREATE FUNCTION keywright.explain_api_key(
   token text,

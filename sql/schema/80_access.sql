@@ -26,7 +26,33 @@ SELECT f.signature, c.capability
     ('explain_api_key(text)',                                            '{auditor}'),
     ('list_users(boolean,text,integer)',                                 '{auditor,reconciler}'),
     ('needs_first_user()',                                               '{auditor,reconciler}'),
-    ('ensure_system_user(text,text,text,text)',                          '{reconciler}'),
+    ('authorize_api_key(text,text,text)',                                '{verifier}'),
+    ('begin_request(text)',                                              '{requester,verifier}'),
+    ('check_request()',                                                  '{requester,verifier}'),
+    ('current_user_id()',                                                '{requester,verifier}'),
+    ('current_api_key_id()',                                             '{requester,verifier}'),
+    ('current_scopes()',                                                 '{requester,verifier}'),
+    ('is_permitted(text,text,text)',                                     '{requester,verifier}'),
+    ('has_permission(text,text,text,text)',                              '{verifier,auditor,reconciler}'),
+    ('register_resource_type(text,text,text)',                           '{reconciler}'),
+    ('delete_resource_type(text)',                                       '{reconciler}'),
+    ('list_resource_types()',                                            '{issuer,auditor,reconciler}'),
+    ('ensure_resource(text,text,text,text,text)',                        '{reconciler}'),
+    ('ensure_resources(text,text[],text[],text[])',                      '{reconciler}'),
+    ('delete_resource(text,text,boolean)',                               '{reconciler}'),
+    ('list_resources(text,text,text,integer)',                           '{auditor,reconciler}'),
+    ('track_resource()',                                                 '{reconciler}'),
+    ('track_table(regclass,text,text,text,text)',                        '{reconciler}'),
+    ('define_role(text,text[],integer,text)',                            '{reconciler}'),
+    ('delete_role(text)',                                                '{reconciler}'),
+    ('list_roles()',                                                     '{auditor,reconciler}'),
+    ('define_scope(text,text[],text)',                                   '{reconciler}'),
+    ('delete_scope(text)',                                               '{reconciler}'),
+    ('list_scopes()',                                                    '{issuer,auditor,reconciler}'),
+    ('bind_role(text,text,text,text,text,text)',                         '{reconciler}'),
+    ('unbind_role(text,text,text,text)',                                 '{reconciler}'),
+    ('list_role_bindings(text,text,text,text,uuid,integer)',             '{auditor,reconciler}'),
+    ('ensure_system_user(text,text,text[],text,text,text)',              '{reconciler}'),
     ('ensure_user(text,text,text,text,text,text)',                       '{reconciler}'),
     ('suspend_user(text)',                                               '{reconciler}'),
     ('activate_user(text)',                                              '{reconciler}'),
@@ -49,7 +75,7 @@ CREATE TABLE keywright.access_grants (
   grantee regrole NOT NULL,
   capability text COLLATE pg_catalog."C" NOT NULL
     CONSTRAINT access_grants_capability_check CHECK (
-      capability OPERATOR(pg_catalog.=) ANY (ARRAY['verifier', 'issuer', 'auditor', 'reconciler', 'admin'])),
+      capability OPERATOR(pg_catalog.=) ANY (ARRAY['requester', 'verifier', 'issuer', 'auditor', 'reconciler', 'admin'])),
   granted_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   CONSTRAINT access_grants_pkey PRIMARY KEY (grantee, capability)
 );
@@ -58,7 +84,7 @@ SELECT pg_catalog.pg_extension_config_dump('keywright.access_grants',
   'WHERE EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = grantee)');
 COMMENT ON TABLE keywright.access_grants IS 'Who holds which capability. A role that was dropped is not dumped.';
 COMMENT ON COLUMN keywright.access_grants.grantee IS 'The role that holds the capability.';
-COMMENT ON COLUMN keywright.access_grants.capability IS 'verifier, issuer, auditor, reconciler or admin.';
+COMMENT ON COLUMN keywright.access_grants.capability IS 'requester, verifier, issuer, auditor, reconciler or admin.';
 COMMENT ON COLUMN keywright.access_grants.granted_at IS 'When it was granted.';
 COMMENT ON CONSTRAINT access_grants_pkey ON keywright.access_grants IS 'A capability is held once.';
 COMMENT ON INDEX keywright.access_grants_pkey IS 'A capability is held once.';
@@ -107,7 +133,7 @@ END
 $$;
 COMMENT ON FUNCTION keywright.grant_access(text, text) IS
 'Gives a role a capability: USAGE on the schema and EXECUTE on the functions of the capability, never a table privilege.
-Arguments: grantee (a role; not PUBLIC and not a predefined one); capability: verifier (verify, authenticate, heartbeat), issuer (mint, ensure, rotate, revoke, list keys), auditor (list, explain; nothing that writes), reconciler (issuer, and users) or admin (all).
+Arguments: grantee (a role; not PUBLIC and not a predefined one); capability: requester (check_request, begin_request and what row security policies call), verifier (requester, and verify, authenticate, authorize, heartbeat), issuer (mint, ensure, rotate, revoke, list keys), auditor (list, explain; nothing that writes), reconciler (issuer, and users, resources, roles) or admin (all).
 Result: created, updated (missing privileges were given again) or unchanged. Parallel callers all succeed.
 Errors: 42704 no such role; 42939 the role is reserved; 22023 no such capability.';
 

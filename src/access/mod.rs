@@ -9,7 +9,7 @@ use pgrx::pg_sys::Oid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::spi::quote_identifier;
 
-const CAPABILITIES: [&str; 5] = ["verifier", "issuer", "auditor", "reconciler", "admin"];
+const CAPABILITIES: [&str; 6] = ["requester", "verifier", "issuer", "auditor", "reconciler", "admin"];
 const SCHEMA: &str = "SCHEMA keywright";
 
 /// A role as Postgres has it.
@@ -130,7 +130,7 @@ fn privilege(object: &str) -> &'static str {
 fn require_capability<'a>(capability: Option<&[u8]>) -> Result<&'static str, Failure<'a>> {
     let capability = args::required("capability", capability)?;
     CAPABILITIES.into_iter().find(|known| known.as_bytes() == capability).ok_or_else(|| {
-        let hint = "The capabilities are verifier, issuer, auditor, reconciler and admin.";
+        let hint = "The capabilities are requester, verifier, issuer, auditor, reconciler and admin.";
         Fault::new("capability", "There is no such capability.", hint).into()
     })
 }

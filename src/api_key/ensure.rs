@@ -102,7 +102,7 @@ impl Call<'_> {
             && Some(manager.as_bytes()) != self.wanted.managed_by
         {
             let what = format!("API key \"{}\"", String::from_utf8_lossy(self.wanted.name));
-            return Err(Failure::OtherManager { what, manager }.into());
+            return Err(Failure::OtherManager { what, manager: manager.to_owned() }.into());
         }
         let had_one = self.was_there();
         if had_one && holder.as_ref().is_none_or(|holder| !holder.own) {

@@ -35,14 +35,13 @@ impl<'a> Wanted<'a> {
             (args::elements("scopes", scopes)?, args::elements("allow_list", allow_list)?);
         let lifetime = args::required("lifetime", lifetime)?;
         let mut faults = Faults::default();
-        let scopes = faults.sift(scope::normalize(&scopes).map_err(|sentences| {
-            let hint = "A scope is \"all\" or a permission type:action, such as project:read or project:*.";
-            Fault { argument: "scopes", sentences, hint }
-        }));
-        let allow_list = faults.sift(allow_list::normalize(&allow_list).map_err(|sentences| {
-            let hint = "An entry is type:id, such as project:p1, project:* or *:*.";
-            Fault { argument: "allow_list", sentences, hint }
-        }));
+        let registry = crate::scope::registry();
+        let scopes = faults
+            .sift(scope::normalize(&scopes, &registry).map_err(|list| Fault::list("scopes", list, SCOPES)));
+        let allow_list = faults.sift(
+            allow_list::normalize(&allow_list, &registry)
+                .map_err(|list| Fault::list("allow_list", list, ALLOW_LIST)),
+        );
         let lifetime = faults.sift(require_lifetime(lifetime));
         let managed_by = faults.sift(args::words("managed_by", Kind::Manager, managed_by));
         let (Some(scopes), Some(allow_list), Some(lifetime), Some(managed_by)) =
@@ -113,6 +112,7 @@ pub fn insert(
                (key_id, user_id, name, hashed_secret, scopes, allow_list, lifetime, created_at, expires_at, managed_by)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
         ON CONFLICT (user_id, name) WHERE revoked_at IS NULL AND superseded_at IS NULL DO NOTHING"#;
+    crate::scope::hold(&wanted.scopes);
     spi::count(
         INSERT,
         &[
@@ -138,6 +138,9 @@ fn release_expired(user: &User, name: &[u8], successor: &Minted, now: pg_sys::Ti
          WHERE user_id = $1 AND name = $2 AND revoked_at IS NULL AND superseded_at IS NULL AND expires_at <= $3"#;
     spi::count(RELEASE, &[user.id.into(), spi::text(name), spi::time(now), successor.public.as_str().into()]);
 }
+
+const SCOPES: &str = "A scope is a registered name, such as all, or a permission type:action, such as project:read or project:*.";
+const ALLOW_LIST: &str = "An entry is type:id, such as project:p1, project:* or *:*.";
 
 const LIFETIME_RULE: &str = "It must be more than 0 and at most 100 years.";
 

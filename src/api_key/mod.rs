@@ -10,14 +10,16 @@ mod revoke;
 mod rotate;
 mod verify;
 
+pub use verify::{look, presented, verify};
+
 use crate::probe::Keyed;
 use pgrx::pg_sys;
 
 /// How verification finds a key.
-const BY_ID: Keyed = Keyed { table: c"api_keys", index: c"api_keys_pkey", equal: pg_sys::F_TEXTEQ };
+pub const BY_ID: Keyed = Keyed { table: c"api_keys", index: c"api_keys_pkey", equal: &[pg_sys::F_TEXTEQ] };
 
 /// Columns of `keywright.api_keys`, as its CREATE TABLE has them.
-mod column {
+pub mod column {
     pub const KEY_ID: i32 = 1;
     pub const USER_ID: i32 = 2;
     pub const NAME: i32 = 3;

@@ -35,6 +35,7 @@ fn delete_user(username: Option<&[u8]>) -> Result<Uuid, ErrorReport> {
         return Err(Failure::NoUser { username }.into());
     }
     revoke_all_of(user.id, Some(b"owner deleted"));
+    user::lose_all(user.id);
     Ok(user.id)
 }
 

@@ -41,8 +41,7 @@ fn authenticate_api_key(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Record, ErrorReport> {
     let presented = presented(token).ok_or(Failure::InvalidToken)?;
-    let record =
-        verify(&reader()?, presented, |columns, active| active.then(|| Record::new(fcinfo, &columns)));
+    let record = verify(&reader()?, presented, |columns, live| live.map(|_| Record::new(fcinfo, &columns)));
     Ok(record.ok_or(Failure::InvalidToken)?)
 }
 
@@ -73,36 +72,58 @@ fn verify_api_keys(
     let reader = reader()?;
     for (ordinality, token) in (1i64..).zip(tokens.iter().flat_map(Array::iter)) {
         pgrx::check_for_interrupts!();
-        let push = |columns: Columns, _| {
+        let push = |columns: Columns| {
             let mut row = vec![ordinality.into_datum()];
             row.extend(columns);
             rows.push(&row);
         };
         match presented(token) {
-            Some(presented) => verify(&reader, presented, push),
-            None => push(inactive(), false),
+            Some(presented) => verify(&reader, presented, |columns, _| push(columns)),
+            None => push(inactive()),
         }
     }
     Ok(rows)
 }
 
-fn presented(token: Option<&[u8]>) -> Option<(&str, Digest)> {
+pub fn presented(token: Option<&[u8]>) -> Option<(&str, Digest)> {
     ApiKey::parse(token?).map(|key| (key.id(), key.digest()))
 }
 
-/// Hands the answer to `emit` while the rows it points into are held.
-fn verify<R>(reader: &Reader<2>, (id, digest): (&str, Digest), emit: impl FnOnce(Columns, bool) -> R) -> R {
+/// Hands the answer to `emit` while the rows it points into are held: the columns and, for a live key, its row
+/// and its owner's id. The reader's first two tables are those of keys and owners.
+pub fn verify<const N: usize, R>(
+    reader: &Reader<N>,
+    (id, digest): (&str, Digest),
+    emit: impl FnOnce(Columns, Option<(&Row, pg_sys::Datum)>) -> R,
+) -> R {
     let now = clock::now();
     let id = id.into_datum().unwrap_or(pg_sys::Datum::null());
     reader.find(KEYS, id, |key| {
         let stored = key.and_then(|key| key.bytes(column::HASHED_SECRET)).unwrap_or(&NO_DIGEST);
         let right = digest::matches(&digest, stored);
         let live = key.is_some_and(|key| is_live(key, now));
-        let owner = key.and_then(|key| key.get(column::USER_ID)).unwrap_or(NOBODY.as_ptr().into());
-        reader.find(OWNERS, owner, |owner| match (key, owner) {
-            (Some(key), Some(owner)) if right & live & is_active(owner) => emit(answer(key, owner), true),
-            _ => emit(inactive(), false),
+        let owner_id = key.and_then(|key| key.get(column::USER_ID)).unwrap_or(NOBODY.as_ptr().into());
+        reader.find(OWNERS, owner_id, |owner| match (key, owner) {
+            (Some(key), Some(owner)) if right & live & is_active(owner) => {
+                emit(answer(key, owner), Some((key, owner_id)))
+            }
+            _ => emit(inactive(), None),
         })
+    })
+}
+
+/// Asks for a live key by its id alone, for one whose token was verified before. Hands over its row and its
+/// owner's id.
+pub fn look<const N: usize, R>(
+    reader: &Reader<N>,
+    id: &str,
+    read: impl FnOnce(&Row, pg_sys::Datum) -> R,
+) -> Option<R> {
+    let now = clock::now();
+    reader.find(KEYS, id.into_datum().unwrap_or(pg_sys::Datum::null()), |key| {
+        let key = key.filter(|key| is_live(key, now))?;
+        let owner = key.get(column::USER_ID)?;
+        reader.find(OWNERS, owner, |row| row.filter(|row| is_active(row)).map(|_| read(key, owner)))
     })
 }
 

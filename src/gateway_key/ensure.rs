@@ -72,7 +72,7 @@ fn replace(
         && Some(manager.as_bytes()) != managed_by
     {
         let what = format!("gateway key \"{}\"", String::from_utf8_lossy(name));
-        return Err(Failure::OtherManager { what, manager }.into());
+        return Err(Failure::OtherManager { what, manager: manager.to_owned() }.into());
     }
     // Only the key that was found to hold the name gives it up: if another call's key has come up since, the
     // insertion finds the name taken and leaves that key alone.

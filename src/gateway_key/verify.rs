@@ -9,7 +9,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, pg_extern, pg_sys};
 
 const BY_PREFIX: Keyed =
-    Keyed { table: c"gateway_keys", index: c"gateway_keys_secret_prefix_key", equal: pg_sys::F_TEXTEQ };
+    Keyed { table: c"gateway_keys", index: c"gateway_keys_secret_prefix_key", equal: &[pg_sys::F_TEXTEQ] };
 
 /// Columns of `keywright.gateway_keys`, as its CREATE TABLE has them.
 mod column {

@@ -1,11 +1,13 @@
 //! ensure_user and ensure_system_user: read without a lock first, write only what differs.
 
+use super::standing;
 use crate::args::Faults;
 use crate::error::{Failure, Fault};
 use crate::record::Record;
 use crate::{args, spi};
 use keywright_core::text::Kind;
-use pgrx::datum::Uuid;
+use pgrx::JsonB;
+use pgrx::datum::{Array, Uuid};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, pg_extern, pg_sys};
 
@@ -19,6 +21,7 @@ struct Wanted<'a> {
     display_name: Option<&'a [u8]>,
     db_role: Option<&'a [u8]>,
     managed_by: Option<&'a [u8]>,
+    organization_role: Option<&'a [u8]>,
 }
 
 /// What it is.
@@ -34,13 +37,43 @@ struct Found {
 fn ensure_system_user(
     username: Option<&[u8]>,
     email: Option<&[u8]>,
+    roles: Option<Array<&[u8]>>,
+    organization_role: Option<&[u8]>,
     display_name: Option<&[u8]>,
     managed_by: Option<&[u8]>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Record, ErrorReport> {
     let username = args::required("username", username)?;
     check_words(email, display_name, managed_by).report()?;
-    ensure(&Wanted { username, kind: "system", email, display_name, db_role: None, managed_by }, fcinfo)
+    let roles = roles.map(|roles| {
+        roles.iter().map(|role| Ok(args::text("roles", role)?.to_owned())).collect::<Result<_, Failure>>()
+    });
+    let holdings = standing::Wanted {
+        roles: roles.transpose()?,
+        organization_role: organization_role
+            .map(|role| args::text("organization_role", Some(role)).map(str::to_owned))
+            .transpose()?,
+    };
+    standing::require_roles(&holdings)?;
+    let (id, mut outcome) = settle(&Wanted {
+        username,
+        kind: "system",
+        email,
+        display_name,
+        db_role: None,
+        managed_by,
+        organization_role,
+    })?;
+    let changes = standing::settle(id, &holdings, managed_by)?;
+    if outcome == "unchanged" && !changes.is_empty() {
+        outcome = "updated";
+    }
+    Ok(Record::new(fcinfo, &[id.into_datum(), outcome.into_datum(), json_array(changes).into_datum()]))
+}
+
+fn json_array(elements: Vec<JsonB>) -> Option<JsonB> {
+    const ARRAY: &str = "SELECT pg_catalog.to_jsonb($1)";
+    spi::read(ARRAY, &[elements.into()], |row| row.must(1)).pop()
 }
 
 #[pg_extern(sql = false)]
@@ -65,7 +98,10 @@ fn ensure_user(
     if let Some(role) = db_role.filter(|role| !role.is_empty()) {
         require_harmless_role(role)?;
     }
-    ensure(&Wanted { username, kind, email, display_name, db_role, managed_by }, fcinfo)
+    ensure(
+        &Wanted { username, kind, email, display_name, db_role, managed_by, organization_role: None },
+        fcinfo,
+    )
 }
 
 fn ensure(wanted: &Wanted, fcinfo: pg_sys::FunctionCallInfo) -> Result<Record, ErrorReport> {
@@ -124,7 +160,10 @@ impl Found {
         }
         match &self.manager {
             Some(manager) if self.differs && Some(manager.as_bytes()) != wanted.managed_by => {
-                Err(Failure::OtherManager { what: format!("user \"{}\"", self.username), manager })
+                Err(Failure::OtherManager {
+                    what: format!("user \"{}\"", self.username),
+                    manager: manager.clone(),
+                })
             }
             _ => Ok(self.differs),
         }
@@ -142,6 +181,7 @@ macro_rules! look_sql {
                    OR coalesce(display_name <> $3, false)
                    OR ($4 IS NOT NULL AND db_role IS DISTINCT FROM nullif($4, ''))
                    OR ($5 IS NOT NULL AND managed_by IS DISTINCT FROM $5)
+                   OR ($6 IS NOT NULL AND organization_role IS DISTINCT FROM nullif($6, ''))
                  FROM keywright.users
                 WHERE pg_catalog.lower(username) = pg_catalog.lower($1 COLLATE "C") AND deleted_at IS NULL"#,
             $lock
@@ -156,29 +196,30 @@ fn look(wanted: &Wanted, query: Query) -> Option<Found> {
 }
 
 fn look_and_lock(wanted: &Wanted) -> Option<Found> {
-    spi::write(look_sql!(" FOR UPDATE"), &wanted.args(), Found::from_row).pop()
+    spi::write(look_sql!(" FOR NO KEY UPDATE"), &wanted.args(), Found::from_row).pop()
 }
 
 impl Wanted<'_> {
-    fn args(&self) -> [spi::Arg<'_>; 5] {
+    fn args(&self) -> [spi::Arg<'_>; 6] {
         [
             spi::text(self.username),
             spi::text(self.email),
             spi::text(self.display_name),
             spi::text(self.db_role),
             spi::text(self.managed_by),
+            spi::text(self.organization_role),
         ]
     }
 }
 
 fn insert(wanted: &Wanted) -> Option<Uuid> {
     const INSERT: &str = r#"
-        INSERT INTO keywright.users (username, email, display_name, db_role, managed_by, kind)
-        VALUES ($1, coalesce($2, ''), coalesce($3, ''), nullif($4, ''), $5, $6)
+        INSERT INTO keywright.users (username, email, display_name, db_role, managed_by, organization_role, kind)
+        VALUES ($1, coalesce($2, ''), coalesce($3, ''), nullif($4, ''), $5, nullif($6, ''), $7)
         ON CONFLICT (pg_catalog.lower(username)) WHERE deleted_at IS NULL DO NOTHING
         RETURNING user_id"#;
-    let [a, b, c, d, e] = wanted.args();
-    spi::write(INSERT, &[a, b, c, d, e, wanted.kind.into()], |row| row.must(1)).pop()
+    let [a, b, c, d, e, f] = wanted.args();
+    spi::write(INSERT, &[a, b, c, d, e, f, wanted.kind.into()], |row| row.must(1)).pop()
 }
 
 fn update(id: Uuid, wanted: &Wanted) {
@@ -188,11 +229,12 @@ fn update(id: Uuid, wanted: &Wanted) {
                display_name = coalesce($3, display_name),
                db_role = CASE WHEN $4 IS NULL THEN db_role ELSE nullif($4, '') END,
                managed_by = coalesce($5, managed_by),
+               organization_role = CASE WHEN $6 IS NULL THEN organization_role ELSE nullif($6, '') END,
                status = CASE WHEN kind = 'system' THEN 'active' ELSE status END,
                updated_at = pg_catalog.clock_timestamp()
          WHERE user_id = $1"#;
-    let [_, b, c, d, e] = wanted.args();
-    spi::count(UPDATE, &[id.into(), b, c, d, e]);
+    let [_, b, c, d, e, f] = wanted.args();
+    spi::count(UPDATE, &[id.into(), b, c, d, e, f]);
 }
 
 /// A user may act as a role only if that gives it no power over the server.

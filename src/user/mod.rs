@@ -1,24 +1,27 @@
 //! Users: identities that own keys.
 
 mod ensure;
+mod standing;
 mod status;
 
+pub use standing::{bind_to_organizations, hold_organizations, lose_all};
 pub use status::delete;
 
 use crate::error::Failure;
-use crate::probe::Keyed;
+use crate::probe::{Keyed, Reader};
 use crate::{args, spi};
 use pgrx::datum::Uuid;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{pg_extern, pg_sys};
+use pgrx::{IntoDatum, pg_extern, pg_sys};
 
 /// How verification finds an owner.
-pub const BY_ID: Keyed = Keyed { table: c"users", index: c"users_pkey", equal: pg_sys::F_UUID_EQ };
+pub const BY_ID: Keyed = Keyed { table: c"users", index: c"users_pkey", equal: &[pg_sys::F_UUID_EQ] };
 
 /// Columns of `keywright.users`, as its CREATE TABLE has them.
 pub mod column {
     pub const USERNAME: i32 = 2;
     pub const STATUS: i32 = 4;
+    pub const DB_ROLE: i32 = 7;
     pub const DELETED_AT: i32 = 11;
 }
 
@@ -58,8 +61,12 @@ impl User {
         const SEEN: &str = "SELECT FROM keywright.users WHERE user_id = $1";
         match spi::read_in_transaction_snapshot(SEEN, &[self.id.into()]) {
             true => Ok(()),
-            false => Err(Failure::NewerThanTransaction { username: &self.username }),
+            false => Err(Failure::NewerThanTransaction { what: format!("User \"{}\"", self.username) }),
         }
+    }
+
+    pub fn is_active(&self) -> bool {
+        self.active
     }
 
     /// Refuses a suspended user.
@@ -85,6 +92,12 @@ pub fn hold(username: &[u8]) -> Result<User, Failure<'_>> {
          WHERE pg_catalog.lower(username) = pg_catalog.lower($1 COLLATE "C") AND deleted_at IS NULL
            FOR SHARE"#;
     spi::write(HOLD, &[spi::text(username)], User::from_row).pop().ok_or(Failure::NoUser { username })
+}
+
+/// The Postgres role a user acts as.
+pub fn db_role<const N: usize>(user: Uuid, reader: &Reader<N>, table: usize) -> Option<Vec<u8>> {
+    let id = user.into_datum().unwrap_or(pg_sys::Datum::null());
+    reader.find(table, id, |row| row?.bytes(column::DB_ROLE).map(<[u8]>::to_vec))
 }
 
 /// The living owner of an API key.

@@ -1,0 +1,176 @@
+-- An application's own tables decide which resources there are. The application is no superuser.
+\pset null '(null)'
+CREATE ROLE regress_keywright_app;
+CREATE SCHEMA app AUTHORIZATION regress_keywright_app;
+SELECT keywright.grant_access('regress_keywright_app', 'reconciler');
+SET SESSION AUTHORIZATION regress_keywright_app;
+CREATE TABLE app.organizations (id uuid PRIMARY KEY, name text);
+CREATE TABLE app."Pro jects" (
+  "Key" bigint PRIMARY KEY, title text, organization_id uuid REFERENCES app.organizations ON DELETE CASCADE ON UPDATE CASCADE);
+CREATE TABLE app.agents (slug text PRIMARY KEY, project bigint REFERENCES app."Pro jects" ON DELETE CASCADE ON UPDATE CASCADE);
+CREATE VIEW app.seen AS
+  SELECT t.type, r.resource_id, r.parent_resource_id, r.name
+    FROM unnest('{organization,project,agent}'::text[]) WITH ORDINALITY AS t (type, n), keywright.list_resources(t.type) AS r
+   ORDER BY t.n, r.resource_id COLLATE "C";
+
+-- Rows that are there already are registered: none is lost.
+INSERT INTO app.organizations VALUES ('00000000-0000-0000-0000-00000000000a', 'Acme'), ('00000000-0000-0000-0000-00000000000b', 'Umbra');
+INSERT INTO app."Pro jects" VALUES (1, 'One', '00000000-0000-0000-0000-00000000000a');
+SELECT * FROM keywright.track_table('app.organizations', 'organization', name_column => 'name');
+SELECT * FROM keywright.track_table('app."Pro jects"', 'project', 'Key', 'organization_id', 'title');
+SELECT * FROM keywright.track_table('app.agents', 'agent', 'slug', 'project');
+SELECT * FROM app.seen;
+-- The same again changes nothing.
+SELECT * FROM keywright.track_table('app."Pro jects"', 'project', 'Key', 'organization_id', 'title');
+SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = 'app."Pro jects"'::regclass AND NOT tgisinternal ORDER BY 1;
+
+-- Insert, also of several rows and by COPY; both levels in one statement, child first.
+INSERT INTO app."Pro jects" VALUES (2, 'Two', '00000000-0000-0000-0000-00000000000a'), (3, E'Th\nree', NULL);
+COPY app.agents FROM stdin;
+runner	1
+watcher	2
+\.
+WITH a AS (INSERT INTO app.agents VALUES ('early', 4)),
+     p AS (INSERT INTO app."Pro jects" VALUES (4, 'Four', '00000000-0000-0000-0000-00000000000c'))
+INSERT INTO app.organizations VALUES ('00000000-0000-0000-0000-00000000000c', 'Third');
+SELECT * FROM app.seen;
+
+-- A binding follows its resource through a new id and a new parent.
+SELECT outcome FROM keywright.ensure_user('tracy', '');
+SELECT outcome FROM keywright.bind_role('tracy', 'project-owner', 'project', '2');
+SELECT outcome FROM keywright.bind_role('tracy', 'organization-member', 'organization', '00000000-0000-0000-0000-00000000000a');
+UPDATE app."Pro jects" SET "Key" = 20 WHERE "Key" = 2;
+UPDATE app.organizations SET id = '00000000-0000-0000-0000-0000000000aa', name = 'Acme Ltd' WHERE name = 'Acme';
+UPDATE app."Pro jects" SET organization_id = '00000000-0000-0000-0000-00000000000b' WHERE "Key" = 1;
+UPDATE app.agents SET project = NULL WHERE slug = 'runner';
+SELECT * FROM app.seen;
+SELECT role, resource_type, resource_id FROM keywright.list_role_bindings('tracy') ORDER BY role;
+-- Ids that move into each other's places.
+CREATE TABLE app.slots (id integer PRIMARY KEY DEFERRABLE, label text);
+SELECT keywright.register_resource_type('slot');
+SELECT * FROM keywright.track_table('app.slots', 'slot', name_column => 'label');
+INSERT INTO app.slots VALUES (1, 'a'), (2, 'b'), (3, 'c');
+SELECT outcome FROM keywright.define_role('slot-owner', '{slot:*}', 1);
+SELECT outcome FROM keywright.bind_role('tracy', 'slot-owner', 'slot', '1');
+UPDATE app.slots SET id = id % 3 + 1;
+SELECT resource_id, name FROM keywright.list_resources('slot');
+SELECT resource_id FROM keywright.list_role_bindings('tracy', 'slot-owner');
+-- An update that changes nothing of interest writes nothing there.
+RESET SESSION AUTHORIZATION;
+SELECT array_agg(xmin::text ORDER BY id) AS before FROM keywright.resources WHERE type = 'slot' \gset
+UPDATE app.slots SET label = label;
+SELECT array_agg(xmin::text ORDER BY id) = :'before'::text[] AS untouched FROM keywright.resources WHERE type = 'slot';
+SET SESSION AUTHORIZATION regress_keywright_app;
+
+-- Delete, and all that goes with it by ON DELETE CASCADE. Bindings go; what is made again starts without.
+DELETE FROM app.organizations WHERE name = 'Acme Ltd';
+SELECT * FROM app.seen;
+SELECT role, resource_type, resource_id FROM keywright.list_role_bindings('tracy') ORDER BY role;
+INSERT INTO app."Pro jects" VALUES (20, 'again', NULL);
+SELECT count(*) AS bindings FROM keywright.list_role_bindings(resource_type => 'project', resource_id => '20');
+-- What is rolled back was never there.
+BEGIN;
+INSERT INTO app."Pro jects" VALUES (30, 'never', NULL);
+SELECT outcome FROM keywright.bind_role('tracy', 'project-owner', 'project', '30');
+ROLLBACK;
+SELECT count(*) FROM keywright.list_resources('project') WHERE resource_id = '30';
+SELECT count(*) FROM keywright.list_role_bindings(resource_id => '30');
+
+-- TRUNCATE is refused, also as part of another table's.
+\x on
+SELECT * FROM public.refusal('TRUNCATE app.agents');
+SELECT code, message FROM public.refusal('TRUNCATE app.organizations CASCADE');
+-- Rows that can not be resources are refused with their statement.
+SELECT * FROM public.refusal($$INSERT INTO app.agents VALUES ('a b')$$);
+SELECT * FROM public.refusal($$UPDATE app.agents SET slug = '*' WHERE slug = 'early'$$);
+\x off
+CREATE TABLE app.odd (id text, parent text, moment timestamptz, "group" varchar(10), d name);
+SELECT n, code, message, detail FROM (VALUES
+  (1, $$SELECT keywright.track_table('app.odd', 'project', 'moment')$$),
+  (2, $$SELECT keywright.track_table('app.odd', 'absent')$$),
+  (3, $$SELECT keywright.track_table('app.odd', 'project', 'absent')$$),
+  (4, $$SELECT keywright.track_table('app.odd', NULL)$$),
+  (5, $$SELECT keywright.track_table('app.absent', 'project')$$),
+  (6, $$SELECT keywright.track_table(NULL, 'project')$$)) AS v (n, statement), LATERAL public.refusal(statement) ORDER BY n;
+SELECT * FROM keywright.track_table('app.odd', 'session', 'group');
+SELECT n, code, message FROM (VALUES
+  (1, $$INSERT INTO app.odd ("group") VALUES (NULL)$$),
+  (2, $$INSERT INTO app.odd ("group") VALUES ('x'), ('x')$$)) AS v (n, statement), LATERAL public.refusal(statement) ORDER BY n;
+INSERT INTO app.odd ("group") VALUES ('x');
+ALTER TABLE app.odd RENAME "group" TO renamed;
+SELECT code, message, detail, hint FROM public.refusal($$INSERT INTO app.odd (renamed) VALUES ('y')$$);
+DROP TABLE app.odd;
+-- A parent that is nowhere is refused at commit.
+CREATE TABLE app.loose (id integer, project integer);
+SELECT * FROM keywright.track_table('app.loose', 'agent', 'id', 'project');
+\set VERBOSITY sqlstate
+INSERT INTO app.loose VALUES (7, 777);
+\set VERBOSITY default
+DROP TABLE app.loose;
+
+-- A plain trigger FOR EACH ROW does as well; so does a partitioned table, whose partitions take rows directly.
+CREATE TABLE app.rows (id smallint, owner text);
+CREATE TRIGGER follow AFTER INSERT OR UPDATE OR DELETE ON app.rows FOR EACH ROW EXECUTE FUNCTION keywright.track_resource('slot', 'id');
+INSERT INTO app.rows VALUES (101), (102);
+UPDATE app.rows SET id = id + 100;
+DELETE FROM app.rows WHERE id = 201;
+SELECT resource_id FROM keywright.list_resources('slot') WHERE resource_id > '100';
+DROP TABLE app.rows;
+CREATE DOMAIN app.slug AS text CHECK (value <> '');
+CREATE TABLE app.parts (id app.slug, region integer) PARTITION BY LIST (region);
+CREATE TABLE app.parts_1 PARTITION OF app.parts FOR VALUES IN (1);
+CREATE TABLE app.parts_2 (region integer, id app.slug);
+ALTER TABLE app.parts ATTACH PARTITION app.parts_2 FOR VALUES IN (2);
+SELECT * FROM keywright.track_table('app.parts', 'slot');
+INSERT INTO app.parts VALUES ('p-1', 1), ('p-2', 2);
+INSERT INTO app.parts_2 VALUES (2, 'p-3');
+UPDATE app.parts SET region = 2 WHERE id = 'p-1';
+DELETE FROM app.parts_2 WHERE id = 'p-2';
+SELECT resource_id FROM keywright.list_resources('slot') WHERE resource_id ~ '^p-';
+DROP TABLE app.parts;
+-- It is nothing but that trigger.
+\x on
+SELECT * FROM public.refusal('SELECT keywright.track_resource()');
+CREATE TABLE app.wrong (id integer);
+CREATE TRIGGER wrong BEFORE INSERT ON app.wrong FOR EACH ROW EXECUTE FUNCTION keywright.track_resource('slot', 'id');
+SELECT code, message FROM public.refusal('INSERT INTO app.wrong VALUES (1)');
+CREATE OR REPLACE TRIGGER wrong AFTER INSERT ON app.wrong FOR EACH STATEMENT EXECUTE FUNCTION keywright.track_resource('slot', 'id');
+SELECT code, message FROM public.refusal('INSERT INTO app.wrong VALUES (1)');
+CREATE OR REPLACE TRIGGER wrong AFTER INSERT ON app.wrong FOR EACH ROW EXECUTE FUNCTION keywright.track_resource('slot');
+SELECT code, message FROM public.refusal('INSERT INTO app.wrong VALUES (1)');
+\x off
+-- A cast of the application's own is not run: the rows are read by Postgres's own output functions.
+CREATE TYPE app.evil AS (x integer);
+CREATE FUNCTION app.run(app.evil) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE 'ran as %', current_user; END $$;
+CREATE CAST (app.evil AS text) WITH FUNCTION app.run(app.evil) AS IMPLICIT;
+CREATE TABLE app.trap (id app.evil);
+CREATE TRIGGER trap AFTER INSERT ON app.trap FOR EACH ROW EXECUTE FUNCTION keywright.track_resource('slot', 'id');
+SELECT code, message FROM public.refusal('INSERT INTO app.trap VALUES (ROW(1))');
+-- Whoever merely writes to a tracked table needs no right of keywright.
+GRANT USAGE ON SCHEMA app TO regress_keywright_nobody;
+GRANT INSERT, DELETE ON app.slots TO regress_keywright_nobody;
+SET SESSION AUTHORIZATION regress_keywright_nobody;
+INSERT INTO app.slots VALUES (9, 'nobody''s');
+SELECT code FROM public.refusal($$SELECT keywright.ensure_resource('slot', '10')$$);
+SELECT code FROM public.refusal($$CREATE TEMP TABLE t (id integer); CREATE TRIGGER t AFTER DELETE ON t FOR EACH ROW EXECUTE FUNCTION keywright.track_resource('slot', 'id')$$);
+RESET SESSION AUTHORIZATION;
+-- Nor is one tracked that is somebody else's.
+SET SESSION AUTHORIZATION regress_keywright_reconciler;
+SELECT code FROM public.refusal($$SELECT keywright.track_table('app.slots', 'slot')$$);
+RESET SESSION AUTHORIZATION;
+SELECT resource_id, name FROM keywright.list_resources('slot');
+
+SELECT keywright.delete_user('tracy') IS NOT NULL AS deleted;
+DELETE FROM app.organizations;
+DELETE FROM app.agents;
+DELETE FROM app."Pro jects";
+DELETE FROM app.slots;
+SELECT * FROM app.seen;
+SELECT count(keywright.delete_resource('slot', resource_id)) AS left_by_dropped_tables FROM keywright.list_resources('slot');
+SELECT keywright.delete_resource('session', 'x'), keywright.delete_role('slot-owner'), keywright.delete_resource_type('slot');
+\set VERBOSITY terse
+SET client_min_messages = warning;
+DROP SCHEMA app CASCADE;
+RESET client_min_messages;
+SELECT keywright.revoke_access('regress_keywright_app', 'reconciler');
+DROP ROLE regress_keywright_app;

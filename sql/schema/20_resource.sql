@@ -1,0 +1,267 @@
+-- Resources: what permissions speak of, each with an optional parent.
+
+CREATE TABLE keywright.resource_types (
+  type text COLLATE pg_catalog."C" CONSTRAINT resource_types_pkey PRIMARY KEY
+    CONSTRAINT resource_types_type_check CHECK (type OPERATOR(pg_catalog.~) '^[a-z][a-z0-9_.-]{0,62}$'),
+  parent_type text COLLATE pg_catalog."C"
+    CONSTRAINT resource_types_parent_type_fkey REFERENCES keywright.resource_types (type),
+  built_in boolean NOT NULL DEFAULT false,
+  managed_by text,
+  created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+ALTER TABLE keywright.resource_types ENABLE ROW LEVEL SECURITY;
+SELECT pg_catalog.pg_extension_config_dump('keywright.resource_types', 'WHERE NOT built_in');
+INSERT INTO keywright.resource_types (type, parent_type, built_in) VALUES
+  ('organization', NULL, true), ('project', 'organization', true), ('agent', 'project', true),
+  ('session', 'agent', true), ('credential', 'organization', true),
+  ('user', NULL, true), ('api_key', NULL, true), ('gateway_key', NULL, true);
+
+COMMENT ON TABLE keywright.resource_types IS 'The types of resources, and the type a parent is of.';
+COMMENT ON COLUMN keywright.resource_types.type IS 'A lower case letter, then at most 62 lower case letters, digits, dots, dashes and underscores.';
+COMMENT ON COLUMN keywright.resource_types.parent_type IS 'The type of parents; the type itself where resources nest; null when there are none.';
+COMMENT ON COLUMN keywright.resource_types.built_in IS 'Made by the extension, and not changed by anybody.';
+COMMENT ON COLUMN keywright.resource_types.managed_by IS 'The reconciler that owns this type.';
+COMMENT ON COLUMN keywright.resource_types.created_at IS 'When the type was registered.';
+COMMENT ON CONSTRAINT resource_types_pkey ON keywright.resource_types IS 'A type is registered once.';
+COMMENT ON INDEX keywright.resource_types_pkey IS 'A type is registered once.';
+COMMENT ON CONSTRAINT resource_types_type_check ON keywright.resource_types IS 'The form of a type.';
+COMMENT ON CONSTRAINT resource_types_parent_type_fkey ON keywright.resource_types IS 'A parent''s type is registered.';
+
+CREATE TABLE keywright.resources (
+  type text COLLATE pg_catalog."C" NOT NULL
+    CONSTRAINT resources_type_fkey REFERENCES keywright.resource_types (type),
+  id text COLLATE pg_catalog."C" NOT NULL
+    CONSTRAINT resources_id_check CHECK (
+      pg_catalog.octet_length(id) OPERATOR(pg_catalog.>=) 1 AND pg_catalog.octet_length(id) OPERATOR(pg_catalog.<=) 255
+      AND id OPERATOR(pg_catalog.!~) '[[:space:][:cntrl:]*]'),
+  parent_type text COLLATE pg_catalog."C",
+  parent_id text COLLATE pg_catalog."C",
+  name text NOT NULL DEFAULT '',
+  managed_by text,
+  created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  updated_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  CONSTRAINT resources_pkey PRIMARY KEY (type, id),
+  CONSTRAINT resources_parent_check CHECK (
+    pg_catalog.num_nulls(parent_type, parent_id) OPERATOR(pg_catalog.=) ANY (ARRAY[0, 2])
+    AND (parent_type OPERATOR(pg_catalog.=) type AND parent_id OPERATOR(pg_catalog.=) id) IS NOT TRUE),
+  -- At commit, because an application may insert a child before its parent in one statement or transaction.
+  CONSTRAINT resources_parent_fkey FOREIGN KEY (parent_type, parent_id) REFERENCES keywright.resources (type, id)
+    ON UPDATE CASCADE ON DELETE SET NULL DEFERRABLE INITIALLY DEFERRED
+);
+CREATE INDEX resources_parent_idx ON keywright.resources (parent_type, parent_id) WHERE parent_id IS NOT NULL;
+ALTER TABLE keywright.resources ENABLE ROW LEVEL SECURITY;
+SELECT pg_catalog.pg_extension_config_dump('keywright.resources', '');
+
+COMMENT ON TABLE keywright.resources IS 'Things of the application that permissions speak of.';
+COMMENT ON COLUMN keywright.resources.type IS 'A registered type.';
+COMMENT ON COLUMN keywright.resources.id IS 'The application''s own id: 1 to 255 bytes without white space, control characters and asterisks.';
+COMMENT ON COLUMN keywright.resources.parent_type IS 'The type of the parent; null when there is none.';
+COMMENT ON COLUMN keywright.resources.parent_id IS 'The parent; null when there is none.';
+COMMENT ON COLUMN keywright.resources.name IS 'For people to read; means nothing to any check.';
+COMMENT ON COLUMN keywright.resources.managed_by IS 'The reconciler that owns this resource.';
+COMMENT ON COLUMN keywright.resources.created_at IS 'When the resource was registered.';
+COMMENT ON COLUMN keywright.resources.updated_at IS 'When the row last changed.';
+COMMENT ON CONSTRAINT resources_pkey ON keywright.resources IS 'A resource is registered once.';
+COMMENT ON INDEX keywright.resources_pkey IS 'A permission check finds parents by it.';
+COMMENT ON CONSTRAINT resources_type_fkey ON keywright.resources IS 'A resource is of a registered type.';
+COMMENT ON CONSTRAINT resources_id_check ON keywright.resources IS 'The form of an id: never a pattern.';
+COMMENT ON CONSTRAINT resources_parent_check ON keywright.resources IS 'A parent has both type and id, and is another resource.';
+COMMENT ON CONSTRAINT resources_parent_fkey ON keywright.resources IS 'A parent exists at commit. A resource whose parent is deleted has none.';
+COMMENT ON INDEX keywright.resources_parent_idx IS 'The children of a resource.';
+
+CREATE FUNCTION keywright._register_resource_type(type text, parent_type text, managed_by text, OUT outcome text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'register_resource_type_wrapper';
+COMMENT ON FUNCTION keywright._register_resource_type(text, text, text) IS
+'Internal. What register_resource_type does once the names are known to be right.';
+
+CREATE FUNCTION keywright.register_resource_type(
+  type text, parent_type text DEFAULT NULL, managed_by text DEFAULT NULL, OUT outcome text)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM keywright._require_name('resource_types_type_check', type);
+  outcome := keywright._register_resource_type(type, parent_type, managed_by);
+END
+$$;
+COMMENT ON FUNCTION keywright.register_resource_type(text, text, text) IS
+'Makes sure that a type of resource is registered. Permissions, scopes and allow-lists may name registered types only.
+Arguments: type (a word: a lower case letter, then at most 62 lower case letters, digits, dots, dashes and underscores); parent_type (the type its parents are of, registered before; the type itself where resources nest, as folders do; null: no parents); managed_by (the calling reconciler; null: none).
+Result: outcome created, updated or unchanged (nothing was written, no lock taken).
+Errors: 23514 resource_types_type_check; 22023 parent_type would make a circle or more than 16 levels, or a scope has this name as its first word; 42704 no such parent_type; 42710 the type is built in, belongs to another manager, or has resources with parents of another type.';
+
+CREATE FUNCTION keywright.delete_resource_type(type text) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'delete_resource_type_wrapper';
+COMMENT ON FUNCTION keywright.delete_resource_type(text) IS
+'Deletes a type that is not in use. Permissions that name it stay where they are and permit nothing that exists.
+Result: true when something changed, false when there is no such type.
+Errors: 42710 the type is built in; 23503 resources or other types are of it.';
+
+CREATE FUNCTION keywright.list_resource_types()
+RETURNS TABLE (type text, parent_type text, built_in boolean, managed_by text, created_at timestamptz)
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT t.type, t.parent_type, t.built_in, t.managed_by, t.created_at FROM keywright.resource_types AS t ORDER BY t.type
+$$;
+COMMENT ON FUNCTION keywright.list_resource_types() IS 'Lists the registered types of resources.';
+
+CREATE FUNCTION keywright._ensure_resource(
+  type text, id text, parent_id text, name text, managed_by text, OUT outcome text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'ensure_resource_wrapper';
+COMMENT ON FUNCTION keywright._ensure_resource(text, text, text, text, text) IS
+'Internal. What ensure_resource does once the id is known to be right.';
+
+CREATE FUNCTION keywright.ensure_resource(
+  type text, id text, parent_id text DEFAULT NULL, name text DEFAULT NULL, managed_by text DEFAULT NULL,
+  OUT outcome text)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM keywright._require_name('resources_id_check', id);
+  outcome := keywright._ensure_resource(type, id, parent_id, name, managed_by);
+END
+$$;
+COMMENT ON FUNCTION keywright.ensure_resource(text, text, text, text, text) IS
+'Makes sure that a resource exists. A new organization is bound to every system user that has an organization_role, in the same transaction.
+Arguments: type (registered); id (the application''s own, 1 to 255 bytes without white space, control characters and asterisks); parent_id (a resource of the type''s parent_type; at most 16 ancestors; empty: none; null: leave as is); name (for people to read, at most 128 bytes; null: leave as is); managed_by (the calling reconciler; null: none).
+Result: outcome created, updated or unchanged (nothing was written, no lock taken). Parallel callers all succeed.
+Errors: 23514 resources_id_check; 22023 malformed argument, a parent for a type that has none, a circle, or more than 16 ancestors; 42704 no such type or parent; 42710 the resource belongs to another manager; 40001 try again (in REPEATABLE READ).';
+
+CREATE FUNCTION keywright.ensure_resources(
+  type text, ids text[], parent_ids text[] DEFAULT NULL, names text[] DEFAULT NULL) RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'ensure_resources_wrapper';
+COMMENT ON FUNCTION keywright.ensure_resources(text, text[], text[], text[]) IS
+'ensure_resource for many resources of one type, in one statement.
+Arguments: type (registered); ids; parent_ids and names (as many as ids, a null element for none; null: leave all as they are). A parent may come later in the same transaction.
+Result: the number of resources that were made or changed.
+Errors: 22023 malformed argument, arrays of different lengths, a parent for a type that has none, a circle, or more than 16 ancestors; 42704 no such type; 23514 resources_id_check; 23503 resources_parent_fkey, at commit, when a parent is missing.';
+
+CREATE FUNCTION keywright.delete_resource(type text, id text, with_children boolean DEFAULT false) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'delete_resource_wrapper';
+COMMENT ON FUNCTION keywright.delete_resource(text, text, boolean) IS
+'Deletes a resource and the role bindings on it, in one transaction. A resource that is made again under the same id starts without bindings.
+Arguments: type; id; with_children (also delete all that lies below it).
+Result: true when something changed, false when there is no such resource.
+Errors: 42704 no such type; 23503 the resource has children and with_children is false.';
+
+CREATE FUNCTION keywright.list_resources(
+  type text, parent_id text DEFAULT NULL, after text DEFAULT NULL, page_size integer DEFAULT 100)
+RETURNS TABLE (
+  resource_type text, resource_id text, parent_type text, parent_resource_id text, name text, managed_by text,
+  created_at timestamptz, updated_at timestamptz)
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT r.type, r.id, r.parent_type, r.parent_id, r.name, r.managed_by, r.created_at, r.updated_at
+    FROM keywright.resources AS r
+   WHERE r.type = list_resources.type
+     AND (list_resources.parent_id IS NULL OR r.parent_id = list_resources.parent_id)
+     AND (after IS NULL OR r.id > after)
+   ORDER BY r.id
+   LIMIT keywright._page_size(page_size)
+$$;
+COMMENT ON FUNCTION keywright.list_resources(text, text, text, integer) IS
+'Lists resources of a type, by id.
+Arguments: type; parent_id (only children of this parent; null: all); after (the last id of the page before); page_size (rows, 1 to 10000).
+Errors: 22023 page_size out of range.';
+
+CREATE FUNCTION keywright.track_resource() RETURNS trigger
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'track_resource_wrapper';
+COMMENT ON FUNCTION keywright.track_resource() IS
+'Trigger function: keeps the resources of one type equal to the rows of an application''s table. track_table creates the triggers; one AFTER INSERT OR UPDATE OR DELETE ... FOR EACH ROW trigger works too and is slower for many rows at once.
+Arguments: type; the column with the id (uuid, smallint, integer, bigint, text or varchar, or a domain over these); the column with the parent''s id, or empty; the column with the name, or empty.
+Errors: 39P01 not called as such a trigger; 42704 no such type; 42703 no such column; 42804 the column''s type is not supported; 23502 an id is null; 23514 resources_id_check; 22023 a circle, or more than 16 ancestors; 55000 TRUNCATE, which is refused: use DELETE; 23503 resources_parent_fkey, at commit, when the parent is not registered.';
+
+-- Invoker on purpose: what it does to the caller's table, it does with the caller's rights.
+CREATE FUNCTION keywright.track_table(
+  tracked regclass, type text, id_column text DEFAULT 'id', parent_column text DEFAULT NULL,
+  name_column text DEFAULT NULL, OUT outcome text, OUT resources_changed bigint)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp SET row_security = off
+AS $$
+DECLARE
+  arguments constant text[] := ARRAY[type, id_column, coalesce(parent_column, ''), coalesce(name_column, '')];
+  quoted text;
+  stored bytea := '';
+  partitioned constant boolean := (SELECT c.relkind = 'p' FROM pg_class AS c WHERE c.oid = tracked);
+  wanted record;
+  change text;
+  column_name text;
+  column_type oid;
+BEGIN
+  IF num_nulls(tracked, type, id_column) > 0 THEN
+    RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'tracked, type and id_column must not be null',
+      HINT = 'Call keywright.track_table(''projects'', ''project'', ''id'', ''organization_id'').';
+  END IF;
+  PERFORM keywright.ensure_resources(type, '{}');
+  FOREACH column_name IN ARRAY array_remove(arguments[2:4], '') LOOP
+    column_type := (SELECT a.atttypid FROM pg_attribute AS a
+                     WHERE a.attrelid = tracked AND a.attname = column_name AND a.attnum > 0 AND NOT a.attisdropped);
+    WHILE EXISTS (SELECT FROM pg_type AS t WHERE t.oid = column_type AND t.typtype = 'd') LOOP
+      column_type := (SELECT t.typbasetype FROM pg_type AS t WHERE t.oid = column_type);
+    END LOOP;
+    IF column_type IS NULL THEN
+      RAISE EXCEPTION USING ERRCODE = '42703', MESSAGE = format('column %I of table %s does not exist', column_name, tracked),
+        DETAIL = 'Nothing was tracked.', HINT = 'Name a column of the table, as it is spelled.';
+    ELSIF column_type <> ALL ('{uuid,int2,int4,int8,text,varchar}'::regtype[]) THEN
+      RAISE EXCEPTION USING ERRCODE = '42804', MESSAGE = format('column %I of table %s can not be tracked', column_name, tracked),
+        DETAIL = 'Its type is not one of uuid, smallint, integer, bigint, text and varchar, or a domain over these.',
+        HINT = 'Track another column.';
+    END IF;
+  END LOOP;
+  FOR i IN 1..4 LOOP
+    stored := stored || convert_to(arguments[i], getdatabaseencoding()) || '\x00'::bytea;
+  END LOOP;
+  quoted := (SELECT string_agg(quote_literal(a.argument), ', ' ORDER BY a.n)
+               FROM unnest(arguments) WITH ORDINALITY AS a (argument, n));
+  EXECUTE format('LOCK TABLE ONLY %s IN SHARE ROW EXCLUSIVE MODE', tracked);
+  outcome := 'unchanged';
+  -- A trigger on a partitioned table is missed by rows that go straight to a partition, unless it is FOR EACH ROW.
+  FOR wanted IN
+    SELECT w.name, w.event, w.level
+      FROM (VALUES
+        ('keywright_track_insert', 'AFTER INSERT', 'REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT', false),
+        ('keywright_track_update', 'AFTER UPDATE', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT', false),
+        ('keywright_track_delete', 'AFTER DELETE', 'REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT', false),
+        ('keywright_track_rows', 'AFTER INSERT OR UPDATE OR DELETE', 'FOR EACH ROW', true),
+        ('keywright_track_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', NULL)
+      ) AS w (name, event, level, for_partitioned)
+     WHERE w.for_partitioned IS NOT DISTINCT FROM partitioned OR w.for_partitioned IS NULL
+  LOOP
+    change := (SELECT CASE WHEN t.tgargs = stored AND t.tgenabled <> 'D' THEN 'unchanged' ELSE 'updated' END
+                 FROM pg_trigger AS t
+                WHERE t.tgrelid = tracked AND t.tgname = wanted.name
+                  AND t.tgfoid = 'keywright.track_resource()'::regprocedure);
+    IF change IS NULL OR change = 'updated' THEN
+      EXECUTE format('CREATE OR REPLACE TRIGGER %I %s ON %s %s EXECUTE FUNCTION keywright.track_resource(%s)',
+        wanted.name, wanted.event, tracked, wanted.level, quoted);
+      EXECUTE format('ALTER TABLE %s ENABLE TRIGGER %I', tracked, wanted.name);
+      outcome := CASE WHEN change IS NULL AND outcome <> 'updated' THEN 'created' ELSE 'updated' END;
+    END IF;
+  END LOOP;
+  EXECUTE format(
+    'SELECT coalesce(sum(keywright.ensure_resources($1, b.ids, b.parent_ids, b.names)), 0)
+       FROM (SELECT array_agg(r.id) AS ids, %s AS parent_ids, %s AS names
+               FROM (SELECT t.%I::text AS id, %s AS parent_id, %s AS name, row_number() OVER () / 10000 AS batch FROM %s AS t) AS r
+              GROUP BY r.batch) AS b',
+    CASE WHEN parent_column IS NULL THEN 'NULL::text[]' ELSE 'array_agg(r.parent_id)' END,
+    CASE WHEN name_column IS NULL THEN 'NULL::text[]' ELSE 'array_agg(r.name)' END,
+    id_column,
+    CASE WHEN parent_column IS NULL THEN 'NULL::text' ELSE format('t.%I::text', parent_column) END,
+    CASE WHEN name_column IS NULL THEN 'NULL::text' ELSE format('t.%I::text', name_column) END,
+    tracked) INTO resources_changed USING type;
+  IF outcome = 'unchanged' AND resources_changed > 0 THEN
+    outcome := 'updated';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION keywright.track_table(regclass, text, text, text, text) IS
+'Lets an application''s own table decide which resources of a type exist: creates the triggers keywright_track_* on it, and registers the rows that are there. From then on INSERT, COPY, UPDATE (also of the id, which takes the bindings along, and of the parent) and DELETE (also by ON DELETE CASCADE, which takes the bindings away) are followed in the same statement. TRUNCATE is refused. Calling it again after a restore registers what is missing.
+Runs with the rights of the caller, who must own the table; the caller needs the capability reconciler or admin.
+Arguments: tracked; type (registered); id_column, parent_column and name_column (parent_column null: no parents are kept; name_column null: no names).
+Result: outcome created, updated or unchanged; resources_changed (resources made or changed by this call).
+Errors: those of track_resource; 42501 the caller is not the owner, or row security would hide rows from it.';

@@ -1,0 +1,52 @@
+//! authorize_api_key: is the token good, and does it permit this; one snapshot for both.
+
+use super::{Limits, Roles, path, question, source};
+use crate::api_key;
+use crate::error::{Failure, Fault};
+use crate::record::Record;
+use keywright_core::printable::quoted;
+use keywright_core::resource::Resource;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{pg_extern, pg_sys};
+
+#[pg_extern(sql = false)]
+fn authorize_api_key(
+    token: Option<&[u8]>,
+    permission: Option<&[u8]>,
+    resource: Option<&[u8]>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<Record, ErrorReport> {
+    let permission = question(permission)?;
+    let resource = resource.map(require_resource).transpose()?;
+    let place = resource.as_ref().map_or("everything".into(), |at| quoted(at.to_string().as_bytes()));
+    let presented = api_key::presented(token).ok_or(Failure::InvalidToken)?;
+    let source = source()?;
+    let found = api_key::verify(&source, presented, |columns, live| {
+        let (key, owner) = live?;
+        let path = path(resource, &source);
+        let limits = Limits::of(key, &source);
+        let uncovered: Vec<String> = [
+            (limits.in_scope(&permission), format!("The scopes of the key do not cover \"{permission}\".")),
+            (limits.allow(&permission, &path), format!("The allow-list of the key does not cover {place}.")),
+            (
+                Roles::of_datum(owner, &source).cover(&permission, &path),
+                format!("The roles of the key's owner do not cover \"{permission}\" on {place}."),
+            ),
+        ]
+        .into_iter()
+        .filter(|(covered, _)| !covered)
+        .map(|(_, sentence)| sentence)
+        .collect();
+        Some(if uncovered.is_empty() { Ok(Record::new(fcinfo, &columns)) } else { Err(uncovered) })
+    });
+    match found.ok_or(Failure::InvalidToken)? {
+        Ok(record) => Ok(record),
+        Err(uncovered) => Err(Failure::NotPermitted { permission, uncovered }.into()),
+    }
+}
+
+fn require_resource(text: &[u8]) -> Result<Resource, Fault> {
+    str::from_utf8(text).ok().and_then(Resource::parse).ok_or_else(|| {
+        Fault::new("resource", "It is not of the form type:id.", "Give one resource, such as project:p1.")
+    })
+}

@@ -1,0 +1,171 @@
+//! ensure_resource, ensure_resources, delete_resource.
+
+use super::kind::Kind;
+use super::store::{Wanted, changed, remove, store};
+use super::{exists, hold};
+use crate::error::{Failure, Fault};
+use crate::{args, spi};
+use keywright_core::resource::Resource;
+use keywright_core::text::Kind as Words;
+use pgrx::datum::Array;
+use pgrx::pg_extern;
+use pgrx::pg_sys::panic::ErrorReport;
+
+#[pg_extern(sql = false)]
+fn ensure_resource(
+    kind: Option<&[u8]>,
+    id: Option<&str>,
+    parent_id: Option<&[u8]>,
+    words: Option<&[u8]>,
+    managed_by: Option<&[u8]>,
+) -> Result<&'static str, ErrorReport> {
+    let id = args::required("id", id)?;
+    let kind = Kind::find(args::required("type", kind)?)?;
+    let mut faults = args::Faults::default();
+    let words = faults.sift(args::words("name", Words::DisplayName, words)).flatten();
+    let managed_by = faults.sift(args::words("managed_by", Words::Manager, managed_by)).flatten();
+    faults.report()?;
+    let parent_id = parent_id.map(|id| args::text("parent_id", Some(id))).transpose()?;
+    let wanted = Wanted {
+        ids: vec![id.to_owned()],
+        parents: parent_id.map(|id| vec![(!id.is_empty()).then(|| id.to_owned())]),
+        names: words.map(|words| vec![Some(name(words))]),
+    };
+    wanted.check(&kind)?;
+    let parent = wanted.parents.iter().flatten().flatten().next();
+    let parent = parent.zip(kind.parent.clone()).map(|(id, kind)| Resource { kind, id: id.clone() });
+    let resource = Resource { kind: kind.name.clone(), id: id.to_owned() };
+    let manage = Manage { resource: &resource, managed_by };
+    let wanted = changed(&kind, wanted);
+    if wanted.ids.is_empty() && !manage.needed(false)? {
+        return Ok("unchanged");
+    }
+    // Before the parent: where resources nest, one writer at a time.
+    kind.queue();
+    if let Some(parent) = parent {
+        hold(&parent)?;
+    }
+    manage.needed(true)?;
+    let was_there = exists(&resource);
+    let written = store(&kind, &wanted)? + manage.note();
+    Ok(match (written, was_there) {
+        (0, _) => "unchanged",
+        (_, true) => "updated",
+        (_, false) => "created",
+    })
+}
+
+/// Who manages a resource: nobody's is taken over by the first manager who names itself.
+struct Manage<'a> {
+    resource: &'a Resource,
+    managed_by: Option<&'a [u8]>,
+}
+
+impl Manage<'_> {
+    /// True when the manager has to be noted; refuses another manager's.
+    fn needed(&self, lock: bool) -> Result<bool, Failure<'static>> {
+        const LOOK: &str = "SELECT managed_by FROM keywright.resources WHERE type = $1 AND id = $2";
+        const LOCK: &str =
+            "SELECT managed_by FROM keywright.resources WHERE type = $1 AND id = $2 FOR NO KEY UPDATE";
+        let manager = |row: &spi::Row| row.get::<String>(1);
+        let found =
+            if lock { spi::write(LOCK, &self.key(), manager) } else { spi::read(LOOK, &self.key(), manager) };
+        match found.into_iter().next().flatten() {
+            Some(manager) if lock && Some(manager.as_bytes()) != self.managed_by => {
+                let what = format!("{} \"{}\"", self.resource.kind, self.resource.id);
+                Err(Failure::OtherManager { what, manager })
+            }
+            manager => Ok(manager.is_none() && self.managed_by.is_some()),
+        }
+    }
+
+    fn note(&self) -> u64 {
+        const NOTE: &str = r#"
+            UPDATE keywright.resources SET managed_by = $3, updated_at = pg_catalog.clock_timestamp()
+             WHERE type = $1 AND id = $2 AND managed_by IS NULL"#;
+        if self.managed_by.is_none() {
+            return 0;
+        }
+        let [kind, id] = self.key();
+        spi::count(NOTE, &[kind, id, spi::text(self.managed_by)])
+    }
+
+    fn key(&self) -> [spi::Arg<'_>; 2] {
+        [self.resource.kind.as_str().into(), self.resource.id.as_str().into()]
+    }
+}
+
+/// A list of ids, each with its null. An id that is not UTF-8 is none, whatever the database's encoding.
+fn ids<'a>(argument: &'static str, list: &Array<&[u8]>) -> Result<Vec<Option<String>>, Failure<'a>> {
+    list.iter().map(|id| id.map(|id| Ok(args::text(argument, Some(id))?.to_owned())).transpose()).collect()
+}
+
+/// A name is for people to read: what is not UTF-8 in it is shown as a question mark.
+pub fn name(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).replace(char::REPLACEMENT_CHARACTER, "?")
+}
+
+#[pg_extern(sql = false)]
+fn ensure_resources(
+    kind: Option<&[u8]>,
+    list: Option<Array<&[u8]>>,
+    parent_ids: Option<Array<&[u8]>>,
+    names: Option<Array<&[u8]>>,
+) -> Result<i64, ErrorReport> {
+    let kind = Kind::find(args::required("type", kind)?)?;
+    let ids_given = ids("ids", args::required("ids", list.as_ref())?)?;
+    let parents = parent_ids.as_ref().map(|list| ids("parent_ids", list)).transpose()?;
+    let names: Option<Vec<Option<String>>> =
+        names.as_ref().map(|list| list.iter().map(|words| words.map(name)).collect());
+    let fits = |list: &Option<Vec<_>>| list.as_ref().is_none_or(|list| list.len() == ids_given.len());
+    if !fits(&parents) || !fits(&names) {
+        let sentence = "The arrays have different lengths.";
+        return Err(Fault::new("ids", sentence, "Give a parent and a name, or a null, for each id.").into());
+    }
+    for name in names.iter().flatten().flatten() {
+        args::words("names", Words::DisplayName, Some(name.as_bytes()))?;
+    }
+    let Some(ids) = ids_given.into_iter().collect() else {
+        return Err(Fault::new("ids", "An id is null.", "Every resource has an id.").into());
+    };
+    let wanted = Wanted { ids, parents, names };
+    wanted.check(&kind)?;
+    Ok(store(&kind, &changed(&kind, wanted))? as i64)
+}
+
+#[pg_extern(sql = false)]
+fn delete_resource(
+    kind: Option<&[u8]>,
+    id: Option<&[u8]>,
+    with_children: Option<bool>,
+) -> Result<bool, ErrorReport> {
+    const HOLD: &str = "SELECT FROM keywright.resources WHERE type = $1 AND id = $2 FOR UPDATE";
+    const CHILDREN: &str =
+        "SELECT FROM keywright.resources WHERE parent_type = $1 AND parent_id = $2 LIMIT 1";
+    const BELOW: &str = r#"
+        WITH RECURSIVE below AS (
+          SELECT r.type, r.id FROM keywright.resources AS r WHERE r.parent_type = $1 AND r.parent_id = $2
+           UNION
+          SELECT r.type, r.id
+            FROM below AS b JOIN keywright.resources AS r ON r.parent_type = b.type AND r.parent_id = b.id)
+        DELETE FROM keywright.resources AS r USING below AS b WHERE r.type = b.type AND r.id = b.id"#;
+    let with_children = args::required("with_children", with_children)?;
+    let kind = Kind::find(args::required("type", kind)?)?;
+    let Ok(id) = str::from_utf8(args::required("id", id)?) else { return Ok(false) };
+    let resource = Resource { kind: kind.name.clone(), id: id.to_owned() };
+    if !exists(&resource) {
+        return Ok(false);
+    }
+    let args = [resource.kind.as_str().into(), id.into()];
+    // Nothing can be put below it from here on.
+    kind.queue();
+    spi::write(HOLD, &args, |_| ());
+    if with_children {
+        spi::count(BELOW, &args);
+    } else if !spi::read(CHILDREN, &args, |_| ()).is_empty() {
+        let what = format!("{} \"{id}\"", resource.kind);
+        let hint = "Delete those first, or pass with_children => true.";
+        return Err(Failure::InUse { what, by: "Other resources lie below it.", hint }.into());
+    }
+    Ok(remove(&kind, vec![id.to_owned()]) > 0)
+}

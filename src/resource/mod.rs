@@ -1,0 +1,60 @@
+//! Resources: things of the application that permissions speak of, each with an optional parent.
+//!
+//! Lock order: the type, then resources.
+
+mod ensure;
+mod kind;
+mod store;
+mod track;
+
+use crate::error::Failure;
+use crate::probe::{Keyed, Reader};
+use crate::spi;
+use keywright_core::resource::Resource;
+use pgrx::{IntoDatum, pg_sys};
+
+/// How a permission check finds a resource.
+pub const BY_ID: Keyed =
+    Keyed { table: c"resources", index: c"resources_pkey", equal: &[pg_sys::F_TEXTEQ, pg_sys::F_TEXTEQ] };
+
+/// Columns of `keywright.resources`, as its CREATE TABLE has them.
+mod column {
+    pub const PARENT_TYPE: i32 = 3;
+    pub const PARENT_ID: i32 = 4;
+}
+
+pub const MOST_ANCESTORS: usize = 16;
+
+/// The type whose new resources system users are bound to.
+pub const ORGANIZATION: &str = "organization";
+
+/// The parent of a resource, if both are there.
+pub fn parent<const N: usize>(reader: &Reader<N>, table: usize, kind: &str, id: &str) -> Option<Resource> {
+    let datum = |text: &str| text.into_datum().unwrap_or(pg_sys::Datum::null());
+    reader.find_pair(table, [datum(kind), datum(id)], |row| {
+        let row = row?;
+        let kind = row.text(column::PARENT_TYPE)?.to_owned();
+        Some(Resource { kind, id: row.text(column::PARENT_ID)?.to_owned() })
+    })
+}
+
+pub fn exists(resource: &Resource) -> bool {
+    const EXISTS: &str = "SELECT FROM keywright.resources WHERE type = $1 AND id = $2";
+    !spi::read(EXISTS, &[resource.kind.as_str().into(), resource.id.as_str().into()], |_| ()).is_empty()
+}
+
+/// Holds a resource, so that it is not deleted before the transaction ends.
+pub fn hold(resource: &Resource) -> Result<(), Failure<'static>> {
+    const HOLD: &str = "SELECT FROM keywright.resources WHERE type = $1 AND id = $2 FOR KEY SHARE";
+    const SEEN: &str = "SELECT FROM keywright.resources WHERE type = $1 AND id = $2";
+    let args = [resource.kind.as_str().into(), resource.id.as_str().into()];
+    if spi::write(HOLD, &args, |_| ()).is_empty() {
+        return Err(Failure::NoResource { resource: resource.clone() });
+    }
+    match spi::read_in_transaction_snapshot(SEEN, &args) {
+        true => Ok(()),
+        false => {
+            Err(Failure::NewerThanTransaction { what: format!("{} \"{}\"", resource.kind, resource.id) })
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! track_resource: the resources of one type follow the rows of an application's own table.
+//!
+//! The function runs with the owner's rights and must not run anything of the application's. So it reads the
+//! rows itself, and takes only types of Postgres's own, whose output functions are Postgres's own too.
+
+use super::ensure::name as readable;
+use super::kind::Kind as Type;
+use super::store::{Wanted, remove, rename, store};
+use crate::error::Failure;
+use keywright_core::text::Kind;
+use pgrx::callconv::{BoxRet, FcInfo};
+use pgrx::datum::Datum;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{pg_extern, pg_sys};
+use std::ffi::{CStr, c_char};
+use std::ptr::null_mut;
+
+/// Rows that are written in one statement.
+const BATCH: usize = 10_000;
+
+const TYPES: [pg_sys::Oid; 6] =
+    [pg_sys::UUIDOID, pg_sys::INT2OID, pg_sys::INT4OID, pg_sys::INT8OID, pg_sys::TEXTOID, pg_sys::VARCHAROID];
+
+/// What an AFTER trigger returns: nothing that anybody looks at, but not a null.
+struct Nothing;
+
+pgrx::impl_sql_translatable!(Nothing, "trigger");
+
+// SAFETY: the result of an AFTER trigger is ignored; only the null flag is not.
+unsafe impl BoxRet for Nothing {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        // SAFETY: no pointer, and nobody follows it.
+        unsafe { fcinfo.return_raw_datum(pg_sys::Datum::from(0)) }
+    }
+}
+
+#[pg_extern(sql = false)]
+fn track_resource(fcinfo: pg_sys::FunctionCallInfo) -> Result<Nothing, ErrorReport> {
+    let trigger = Trigger::of(fcinfo)?;
+    match trigger.event() {
+        Event::Insert => trigger.insert()?,
+        Event::Update => trigger.update()?,
+        Event::Delete => trigger.delete()?,
+        Event::Truncate => return Err(Failure::Truncate { table: trigger.table() }.into()),
+    }
+    Ok(Nothing)
+}
+
+enum Event {
+    Insert,
+    Update,
+    Delete,
+    Truncate,
+}
+
+/// A call by the trigger manager, and what the trigger was declared with.
+struct Trigger<'a> {
+    data: &'a pg_sys::TriggerData,
+    args: Vec<&'a CStr>,
+}
+
+impl<'a> Trigger<'a> {
+    fn of(fcinfo: pg_sys::FunctionCallInfo) -> Result<Trigger<'a>, Failure<'static>> {
+        // SAFETY: fcinfo is that of the call; its context, if there is one, is a node that tells its type. A
+        // TriggerData, its trigger and the trigger's arguments live as long as the call.
+        let (data, args) = unsafe {
+            let context = (*fcinfo).context;
+            if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+                return Err(Failure::NotSuchATrigger);
+            }
+            let data = &*context.cast::<pg_sys::TriggerData>();
+            let trigger = &*data.tg_trigger;
+            let args = (0..trigger.tgnargs as usize).map(|at| CStr::from_ptr(*trigger.tgargs.add(at)));
+            (data, args.collect::<Vec<_>>())
+        };
+        let trigger = Trigger { data, args };
+        let truncate = matches!(trigger.event(), Event::Truncate);
+        let after = data.tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_AFTER;
+        if !(2..=4).contains(&trigger.args.len()) || !(after || truncate) {
+            return Err(Failure::NotSuchATrigger);
+        }
+        Ok(trigger)
+    }
+
+    fn event(&self) -> Event {
+        match self.data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
+            pg_sys::TRIGGER_EVENT_INSERT => Event::Insert,
+            pg_sys::TRIGGER_EVENT_UPDATE => Event::Update,
+            pg_sys::TRIGGER_EVENT_DELETE => Event::Delete,
+            _ => Event::Truncate,
+        }
+    }
+
+    fn table(&self) -> String {
+        // SAFETY: the relation of the trigger is open, and its name a C string in a fixed array.
+        let name = unsafe { CStr::from_ptr((*(*self.data.tg_relation).rd_rel).relname.data.as_ptr()) };
+        name.to_string_lossy().into_owned()
+    }
+
+    fn kind(&self) -> Result<Type, Failure<'static>> {
+        Type::find(self.args[0].to_bytes())
+    }
+
+    fn arg(&self, at: usize) -> Option<&CStr> {
+        self.args.get(at).copied().filter(|arg| !arg.is_empty())
+    }
+
+    fn insert(&self) -> Result<(), Failure<'static>> {
+        let (kind, columns) = (self.kind()?, self.columns()?);
+        let mut wanted = columns.wanted();
+        for row in self.rows(New)? {
+            row.read(&columns, &self.table())?.into(&mut wanted);
+            if wanted.ids.len() == BATCH {
+                flush(&kind, std::mem::replace(&mut wanted, columns.wanted()))?;
+            }
+        }
+        flush(&kind, wanted)
+    }
+
+    fn delete(&self) -> Result<(), Failure<'static>> {
+        let (kind, columns) = (self.kind()?, self.columns()?);
+        let mut ids = Vec::new();
+        for row in self.rows(Old)? {
+            ids.push(row.read(&columns, &self.table())?.id);
+        }
+        for ids in ids.chunks(BATCH) {
+            remove(&kind, ids.to_vec());
+        }
+        Ok(())
+    }
+
+    fn update(&self) -> Result<(), Failure<'static>> {
+        let (kind, columns, table) = (self.kind()?, self.columns()?, self.table());
+        let mut wanted = columns.wanted();
+        let mut renamed = Vec::new();
+        // Both tables have a row for each row that was updated, in the same order.
+        for (old, new) in self.rows(Old)?.zip(self.rows(New)?) {
+            let (old, new) = (old.read(&columns, &table)?, new.read(&columns, &table)?);
+            if old == new {
+                continue;
+            }
+            if old.id != new.id {
+                renamed.push((old.id, new.id.clone()));
+            }
+            new.into(&mut wanted);
+        }
+        wanted.check(&kind)?;
+        rename(&kind, &renamed);
+        flush(&kind, wanted)
+    }
+
+    fn columns(&self) -> Result<Columns, Failure<'static>> {
+        let column = |at| self.arg(at).map(|name| self.column(name)).transpose();
+        let id = column(1)?.ok_or(Failure::NotSuchATrigger)?;
+        Ok(Columns { id, parent: column(2)?, name: column(3)? })
+    }
+
+    fn column(&self, name: &CStr) -> Result<Column, Failure<'static>> {
+        let shown = || (name.to_string_lossy().into_owned(), self.table());
+        // SAFETY: the descriptor is that of the open relation, and the number SPI_fnumber gives one of its.
+        unsafe {
+            let shape = (*self.data.tg_relation).rd_att;
+            let number = pg_sys::SPI_fnumber(shape, name.as_ptr());
+            if number <= 0 {
+                let (column, table) = shown();
+                return Err(Failure::NoColumn { column, table });
+            }
+            let kind = pg_sys::getBaseType(pg_sys::SPI_gettypeid(shape, number));
+            if !TYPES.contains(&kind) {
+                let (column, table) = shown();
+                return Err(Failure::ColumnType { column, table });
+            }
+            let (mut output, mut varlena) = (pg_sys::InvalidOid, false);
+            pg_sys::getTypeOutputInfo(kind, &mut output, &mut varlena);
+            Ok(Column { number, output })
+        }
+    }
+
+    /// The rows of the statement, or the one row of a trigger FOR EACH ROW.
+    fn rows(&self, side: Side) -> Result<Rows, Failure<'static>> {
+        let data = self.data;
+        let row_level = data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0;
+        // SAFETY: all of the trigger's data lives as long as the call; the slot is dropped with the rows.
+        unsafe {
+            let shape = (*data.tg_relation).rd_att;
+            if row_level {
+                let is_update = matches!(self.event(), Event::Update);
+                let tuple = if side == New && is_update { data.tg_newtuple } else { data.tg_trigtuple };
+                let slot = pg_sys::MakeSingleTupleTableSlot(shape, &pg_sys::TTSOpsHeapTuple);
+                return Ok(Rows { slot, from: From::Tuple(tuple) });
+            }
+            let store = if side == New { data.tg_newtable } else { data.tg_oldtable };
+            if store.is_null() {
+                return Err(Failure::NotSuchATrigger);
+            }
+            // A read pointer of our own: other triggers read the same rows.
+            let pointer = pg_sys::tuplestore_alloc_read_pointer(store, pg_sys::EXEC_FLAG_REWIND as i32);
+            pg_sys::tuplestore_select_read_pointer(store, pointer);
+            pg_sys::tuplestore_rescan(store);
+            let slot = pg_sys::MakeSingleTupleTableSlot(shape, &pg_sys::TTSOpsMinimalTuple);
+            Ok(Rows { slot, from: From::Store(store, pointer) })
+        }
+    }
+}
+
+fn flush(kind: &Type, wanted: Wanted) -> Result<(), Failure<'static>> {
+    pgrx::check_for_interrupts!();
+    wanted.check(kind)?;
+    store(kind, &wanted)?;
+    Ok(())
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Old,
+    New,
+}
+use Side::{New, Old};
+
+struct Column {
+    number: i32,
+    output: pg_sys::Oid,
+}
+
+struct Columns {
+    id: Column,
+    parent: Option<Column>,
+    name: Option<Column>,
+}
+
+impl Columns {
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            ids: Vec::new(),
+            parents: self.parent.as_ref().map(|_| Vec::new()),
+            names: self.name.as_ref().map(|_| Vec::new()),
+        }
+    }
+}
+
+enum From {
+    Tuple(pg_sys::HeapTuple),
+    Store(*mut pg_sys::Tuplestorestate, i32),
+}
+
+/// Rows one after the other, all in one slot.
+struct Rows {
+    slot: *mut pg_sys::TupleTableSlot,
+    from: From,
+}
+
+impl Drop for Rows {
+    fn drop(&mut self) {
+        // While an error unwinds, the transaction releases everything.
+        if !std::thread::panicking() {
+            // SAFETY: made in `Trigger::rows`.
+            unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.slot) }
+        }
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Row;
+
+    fn next(&mut self) -> Option<Row> {
+        // SAFETY: tuple and store live as long as the call; the slot is of the kind each needs.
+        unsafe {
+            match self.from {
+                From::Tuple(tuple) if tuple.is_null() => return None,
+                From::Tuple(tuple) => {
+                    pg_sys::ExecStoreHeapTuple(tuple, self.slot, false);
+                    self.from = From::Tuple(null_mut());
+                }
+                From::Store(store, pointer) => {
+                    pg_sys::tuplestore_select_read_pointer(store, pointer);
+                    if !pg_sys::tuplestore_gettupleslot(store, true, false, self.slot) {
+                        return None;
+                    }
+                }
+            }
+        }
+        Some(Row { slot: self.slot })
+    }
+}
+
+/// The row that is in the slot now.
+struct Row {
+    slot: *mut pg_sys::TupleTableSlot,
+}
+
+#[derive(PartialEq)]
+struct Tracked {
+    id: String,
+    parent: Option<String>,
+    name: Option<String>,
+}
+
+impl Tracked {
+    fn into(self, wanted: &mut Wanted) {
+        wanted.push(self.id, self.parent, self.name);
+    }
+}
+
+impl Row {
+    fn read(&self, columns: &Columns, table: &str) -> Result<Tracked, Failure<'static>> {
+        let id = self.text(&columns.id).ok_or_else(|| Failure::NullId { table: table.to_owned() })?;
+        let text = |column: &Option<Column>| column.as_ref().and_then(|column| self.text(column));
+        let parent = text(&columns.parent).map(ascii_or_utf8).transpose()?;
+        Ok(Tracked { id: ascii_or_utf8(id)?, parent, name: text(&columns.name).map(|words| name(&words)) })
+    }
+
+    /// As the type's output function writes it.
+    fn text(&self, column: &Column) -> Option<Vec<u8>> {
+        let mut null = false;
+        // SAFETY: the slot holds a row of the relation, the column is one of its, and the output function
+        // that of its type. What it returns is a C string of ours.
+        unsafe {
+            let datum = pg_sys::slot_getattr(self.slot, column.number, &mut null);
+            if null {
+                return None;
+            }
+            let text: *mut c_char = pg_sys::OidOutputFunctionCall(column.output, datum);
+            let bytes = CStr::from_ptr(text).to_bytes().to_vec();
+            pg_sys::pfree(text.cast());
+            Some(bytes)
+        }
+    }
+}
+
+/// A row is not refused because of its name: what does not fit is cut off, and what may be a token is not kept.
+fn name(words: &[u8]) -> String {
+    let mut name = readable(words).replace(|c: char| c.is_control(), "?");
+    name.truncate(name.floor_char_boundary(128));
+    if Kind::DisplayName.fault(name.as_bytes()).is_some() { String::new() } else { name }
+}
+
+fn ascii_or_utf8(id: Vec<u8>) -> Result<String, Failure<'static>> {
+    String::from_utf8(id).map_err(|wrong| Failure::BadId {
+        broken: keywright_core::name::Rule::ResourceId
+            .check(wrong.as_bytes())
+            .expect_err("an id that is not UTF-8 is refused"),
+    })
+}

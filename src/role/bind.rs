@@ -1,0 +1,253 @@
+//! bind_role and unbind_role.
+
+use super::no_such_role;
+use crate::authority::{self, Held, Roles};
+use crate::error::{Failure, Fault};
+use crate::record::Record;
+use crate::user::{self, User};
+use crate::{args, resource, spi};
+use keywright_core::permission::Permission;
+use keywright_core::resource::Resource;
+use keywright_core::text::Kind as Words;
+use pgrx::datum::Uuid;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{IntoDatum, pg_extern, pg_sys};
+
+/// A role as it is to be granted.
+struct Role {
+    name: String,
+    level: i16,
+    permissions: Vec<Permission>,
+}
+
+impl Role {
+    fn find(name: &str) -> Result<Role, Failure<'static>> {
+        const FIND: &str = "SELECT name, level, permissions FROM keywright.roles WHERE name = $1";
+        spi::read(FIND, &[name.into()], Role::from_row).pop().ok_or_else(|| no_such_role(name))
+    }
+
+    /// As `find`, and holds it as it is until the transaction ends.
+    fn hold(name: &str) -> Result<Role, Failure<'static>> {
+        const HOLD: &str = "SELECT name, level, permissions FROM keywright.roles WHERE name = $1 FOR SHARE";
+        spi::write(HOLD, &[name.into()], Role::from_row).pop().ok_or_else(|| no_such_role(name))
+    }
+
+    fn from_row(row: &spi::Row) -> Role {
+        let permissions: Vec<String> = row.must(3);
+        Role {
+            name: row.must(1),
+            level: row.must(2),
+            permissions: permissions.iter().filter_map(|text| Permission::parse(text)).collect(),
+        }
+    }
+
+    /// A role TYPE-owner owns resources of that type.
+    fn owns(&self, resource: &Resource) -> bool {
+        self.name.strip_suffix("-owner") == Some(resource.kind.as_str())
+    }
+}
+
+/// The same user holds a role once in a place.
+struct Place<'a> {
+    user: &'a User,
+    role: &'a Role,
+    resource: Option<&'a Resource>,
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments, reason = "the arguments of the SQL function")]
+fn bind_role(
+    username: Option<&[u8]>,
+    role: Option<&[u8]>,
+    resource_type: Option<&[u8]>,
+    resource_id: Option<&[u8]>,
+    granted_by: Option<&[u8]>,
+    managed_by: Option<&[u8]>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<Record, ErrorReport> {
+    let username = args::required("username", username)?;
+    let role = args::text("role", role)?;
+    let resource = require_resource(resource_type, resource_id)?;
+    let managed_by = args::words("managed_by", Words::Manager, managed_by)?;
+    let user = user::find(username)?;
+    let role = Role::find(role)?;
+    if let Some(resource) = &resource
+        && !resource::exists(resource)
+    {
+        return Err(Failure::NoResource { resource: resource.clone() }.into());
+    }
+    let granter = granted_by.map(user::find).transpose()?;
+    if let Some(granter) = &granter {
+        require_may_grant(granter, &role, resource.clone())?;
+    }
+    let (id, outcome) =
+        match (Place { user: &user, role: &role, resource: resource.as_ref() }).settled(managed_by) {
+            Some(id) => (id, "unchanged"),
+            None => bind(&user, &role.name, resource.as_ref(), granter.as_ref(), managed_by)?,
+        };
+    Ok(Record::new(fcinfo, &[id.into_datum(), outcome.into_datum()]))
+}
+
+/// Decides anew with everybody concerned held.
+fn bind<'a>(
+    user: &'a User,
+    role: &str,
+    resource: Option<&Resource>,
+    granter: Option<&'a User>,
+    managed_by: Option<&[u8]>,
+) -> Result<(Uuid, &'static str), Failure<'a>> {
+    let user = user.hold()?;
+    user.require_in_snapshot().map_err(Failure::detached)?;
+    let granter = granter.map(User::hold).transpose()?;
+    if let Some(granter) = &granter {
+        granter.require_in_snapshot().map_err(Failure::detached)?;
+    }
+    let role = Role::hold(role)?;
+    if let Some(resource) = resource {
+        resource::hold(resource)?;
+    }
+    if let Some(granter) = &granter {
+        require_may_grant(granter, &role, resource.cloned())?;
+    }
+    let place = Place { user: &user, role: &role, resource };
+    loop {
+        if let Some(id) = place.insert(granter.as_ref(), managed_by) {
+            return Ok((id, "created"));
+        }
+        if let Some(id) = place.settled(managed_by) {
+            return Ok((id, "unchanged"));
+        }
+        if let Some(id) = place.claim(managed_by) {
+            return Ok((id, "updated"));
+        }
+    }
+}
+
+impl Place<'_> {
+    fn args(&self) -> [spi::Arg<'_>; 4] {
+        let part = |part: fn(&Resource) -> &str| spi::text(self.resource.map(|at| part(at).as_bytes()));
+        [self.user.id.into(), self.role.name.as_str().into(), part(|at| &at.kind), part(|at| &at.id)]
+    }
+
+    /// The binding, when there is nothing to do about it.
+    fn settled(&self, managed_by: Option<&[u8]>) -> Option<Uuid> {
+        const SETTLED: &str = r#"
+            SELECT binding_id FROM keywright.role_bindings
+             WHERE user_id = $1 AND role = $2
+               AND resource_type IS NOT DISTINCT FROM $3 AND resource_id IS NOT DISTINCT FROM $4
+               AND NOT standing AND (managed_by IS NOT NULL OR $5 IS NULL)"#;
+        let [a, b, c, d] = self.args();
+        spi::read(SETTLED, &[a, b, c, d, spi::text(managed_by)], |row| row.must(1)).pop()
+    }
+
+    fn insert(&self, granter: Option<&User>, managed_by: Option<&[u8]>) -> Option<Uuid> {
+        const INSERT: &str = r#"
+            INSERT INTO keywright.role_bindings
+                   (user_id, role, scope, resource_type, resource_id, granted_by, managed_by)
+            VALUES ($1, $2, CASE WHEN $3 IS NULL THEN 'global' ELSE 'resource' END, $3, $4, $5, $6)
+            ON CONFLICT ON CONSTRAINT role_bindings_key DO NOTHING
+            RETURNING binding_id"#;
+        let [a, b, c, d] = self.args();
+        let granter: Option<Uuid> = granter.map(|granter| granter.id);
+        spi::write(INSERT, &[a, b, c, d, granter.into(), spi::text(managed_by)], |row| row.must(1)).pop()
+    }
+
+    /// What ensure_system_user bound is the caller's from now on; what nobody managed is the manager's.
+    fn claim(&self, managed_by: Option<&[u8]>) -> Option<Uuid> {
+        const CLAIM: &str = r#"
+            UPDATE keywright.role_bindings SET standing = false, managed_by = coalesce(managed_by, $5)
+             WHERE user_id = $1 AND role = $2
+               AND resource_type IS NOT DISTINCT FROM $3 AND resource_id IS NOT DISTINCT FROM $4
+            RETURNING binding_id"#;
+        let [a, b, c, d] = self.args();
+        spi::write(CLAIM, &[a, b, c, d, spi::text(managed_by)], |row| row.must(1)).pop()
+    }
+}
+
+/// A granter holds there a role of a smaller level, and every permission of the one to be granted: nobody
+/// gives more than they have.
+fn require_may_grant(
+    granter: &User,
+    role: &Role,
+    resource: Option<Resource>,
+) -> Result<(), Failure<'static>> {
+    let refuse = |why: String| {
+        Err(Failure::NotGrantable { granter: granter.username.clone(), role: role.name.clone(), why })
+    };
+    if !granter.is_active() {
+        return refuse("The granter is suspended.".into());
+    }
+    let source = authority::source()?;
+    let path = authority::path(resource, &source);
+    let roles = Roles::of(granter.id, &source);
+    let Some(level) = roles.reaching(&path).map(|held: &Held| held.level).min() else {
+        return refuse("The granter holds no role there.".into());
+    };
+    if level >= role.level {
+        return refuse(format!("Its level is {}, the best the granter holds there is {level}.", role.level));
+    }
+    match role.permissions.iter().find(|permission| !roles.cover(permission, &path)) {
+        Some(permission) => refuse(format!("The granter does not hold \"{permission}\" there.")),
+        None => Ok(()),
+    }
+}
+
+fn require_resource<'a>(kind: Option<&[u8]>, id: Option<&[u8]>) -> Result<Option<Resource>, Failure<'a>> {
+    match (kind, id) {
+        (None, None) => Ok(None),
+        (Some(_), Some(_)) => Ok(Some(Resource {
+            kind: args::text("resource_type", kind)?.to_owned(),
+            id: args::text("resource_id", id)?.to_owned(),
+        })),
+        _ => {
+            let sentence = "Of resource_type and resource_id only one is given.";
+            Err(Fault::new("resource_id", sentence, "Give both, or neither for a global binding.").into())
+        }
+    }
+}
+
+#[pg_extern(sql = false)]
+fn unbind_role(
+    username: Option<&[u8]>,
+    role: Option<&[u8]>,
+    resource_type: Option<&[u8]>,
+    resource_id: Option<&[u8]>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<Record, ErrorReport> {
+    const BOUND: &str = r#"
+        SELECT FROM keywright.role_bindings
+         WHERE user_id = $1 AND role = $2
+           AND resource_type IS NOT DISTINCT FROM $3 AND resource_id IS NOT DISTINCT FROM $4"#;
+    const UNBIND: &str = r#"
+        DELETE FROM keywright.role_bindings
+         WHERE user_id = $1 AND role = $2
+           AND resource_type IS NOT DISTINCT FROM $3 AND resource_id IS NOT DISTINCT FROM $4"#;
+    let username = args::required("username", username)?;
+    let role = args::text("role", role)?;
+    let resource = require_resource(resource_type, resource_id)?;
+    let (user, role) = (user::find(username)?, Role::find(role)?);
+    let place = Place { user: &user, role: &role, resource: resource.as_ref() };
+    let answer = |changed: bool, last: bool| Record::new(fcinfo, &[changed.into_datum(), last.into_datum()]);
+    if spi::read(BOUND, &place.args(), |_| ()).is_empty() {
+        return Ok(answer(false, false));
+    }
+    if let Some(resource) = resource.as_ref().filter(|resource| role.owns(resource))
+        && is_last_owner(&place, resource)
+    {
+        return Ok(answer(false, true));
+    }
+    Ok(answer(spi::count(UNBIND, &place.args()) > 0, false))
+}
+
+/// True when nobody else who is active owns the resource. Those who ask do so one after the other.
+fn is_last_owner(place: &Place, resource: &Resource) -> bool {
+    const QUEUE: &str = "SELECT FROM keywright.resources WHERE type = $1 AND id = $2 FOR NO KEY UPDATE";
+    const OTHERS: &str = r#"
+        SELECT FROM keywright.role_bindings AS b
+          JOIN keywright.users AS u ON u.user_id = b.user_id
+         WHERE b.user_id <> $1 AND b.role = $2 AND b.resource_type = $3 AND b.resource_id = $4
+           AND u.deleted_at IS NULL AND u.status = 'active'
+         LIMIT 1"#;
+    spi::write(QUEUE, &[resource.kind.as_str().into(), resource.id.as_str().into()], |_| ());
+    spi::read(OTHERS, &place.args(), |_| ()).is_empty()
+}

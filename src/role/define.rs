@@ -1,0 +1,79 @@
+//! define_role and delete_role.
+
+use crate::definition::{definition, settle};
+use crate::error::{Failure, Fault};
+use crate::{args, scope, spi};
+use keywright_core::text::Kind;
+use pgrx::datum::Array;
+use pgrx::pg_extern;
+use pgrx::pg_sys::panic::ErrorReport;
+
+#[pg_extern(sql = false)]
+fn define_role(
+    name: Option<&str>,
+    permissions: Option<Array<&[u8]>>,
+    level: Option<i32>,
+    managed_by: Option<&[u8]>,
+) -> Result<&'static str, ErrorReport> {
+    const LOOK: &str = r#"
+        SELECT permissions = $2 AND level = $3, built_in, managed_by FROM keywright.roles WHERE name = $1"#;
+    const INSERT: &str =
+        "INSERT INTO keywright.roles (name, permissions, level, managed_by) VALUES ($1, $2, $3, $4)";
+    const UPDATE: &str = r#"
+        UPDATE keywright.roles
+           SET permissions = $2, level = $3, managed_by = coalesce($4, managed_by),
+               updated_at = pg_catalog.clock_timestamp()
+         WHERE name = $1"#;
+    let name = args::required("name", name)?;
+    let level = args::required("level", level)?;
+    let permissions = args::elements("permissions", &permissions)?;
+    let mut faults = args::Faults::default();
+    let permissions = faults.sift(scope::permissions(&permissions));
+    let level = faults.sift(match level {
+        0..=9 => Ok(level),
+        _ => {
+            Err(Fault::new("level", "It must be from 0 to 9.", "0 is the highest level, 3 that of a viewer."))
+        }
+    });
+    let managed_by = faults.sift(args::words("managed_by", Kind::Manager, managed_by));
+    let (Some(permissions), Some(level), Some(managed_by)) = (permissions, level, managed_by) else {
+        return Err(Failure::from(faults).into());
+    };
+    let args = || -> [spi::Arg; 4] {
+        [name.into(), permissions.clone().into(), level.into(), spi::text(managed_by)]
+    };
+    let write = |sql| {
+        spi::count(sql, &args());
+        Ok(())
+    };
+    let look = || spi::read(LOOK, &args()[..3], definition).pop();
+    Ok(settle(&format!("role \"{name}\""), "roles", managed_by, look, || write(INSERT), || write(UPDATE))?)
+}
+
+#[pg_extern(sql = false)]
+fn delete_role(name: Option<&[u8]>) -> Result<bool, ErrorReport> {
+    const BUILT_IN: &str = "SELECT built_in FROM keywright.roles WHERE name = $1";
+    const HOLD: &str = "SELECT FROM keywright.roles WHERE name = $1 FOR UPDATE";
+    const HELD: &str = r#"
+        SELECT FROM keywright.role_bindings WHERE role = $1
+         UNION ALL
+        SELECT FROM keywright.users WHERE organization_role = $1
+         LIMIT 1"#;
+    const DELETE: &str = "DELETE FROM keywright.roles WHERE name = $1";
+    let Ok(name) = str::from_utf8(args::required("name", name)?) else { return Ok(false) };
+    match spi::read(BUILT_IN, &[name.into()], |row| row.must(1)).pop() {
+        None => return Ok(false),
+        Some(true) => return Err(Failure::BuiltIn { what: format!("role \"{name}\"") }.into()),
+        Some(false) => (),
+    }
+    // Whoever binds it holds the row.
+    spi::write(HOLD, &[name.into()], |_| ());
+    if !spi::read(HELD, &[name.into()], |_| ()).is_empty() {
+        let (by, hint) = (
+            "Users hold it.",
+            "Take it away from them with keywright.unbind_role: see keywright.list_role_bindings.",
+        );
+        return Err(Failure::InUse { what: format!("role \"{name}\""), by, hint }.into());
+    }
+    Ok(spi::count(DELETE, &[name.into()]) > 0)
+}

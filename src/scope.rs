@@ -1,0 +1,98 @@
+//! Scopes, the registered names of several permissions that API keys carry, and the registry they are part of.
+
+use crate::definition::{definition, lock, settle};
+use crate::error::{Failure, Fault};
+use crate::{args, spi};
+use keywright_core::registry::{Lazy, Registry};
+use keywright_core::text::Kind;
+use keywright_core::{permission, scope};
+use pgrx::datum::Array;
+use pgrx::pg_extern;
+use pgrx::pg_sys::panic::ErrorReport;
+
+/// The registered types and scopes; asked for when something has to be looked up in them.
+pub fn registry() -> Lazy<fn() -> Registry> {
+    const TYPES: &str = "SELECT type FROM keywright.resource_types";
+    const SCOPES: &str = "SELECT name FROM keywright.scopes";
+    Lazy::new(|| Registry {
+        types: spi::read(TYPES, &[], |row| row.must(1)),
+        scopes: spi::read(SCOPES, &[], |row| row.must(1)),
+    })
+}
+
+/// Permissions a role or a scope is to hold, in their one spelling.
+pub fn permissions(list: &[Option<Vec<u8>>]) -> Result<Vec<String>, Fault> {
+    const HINT: &str =
+        "A permission is type:action with a registered type, such as project:read, project:* or *:*.";
+    permission::normalize(list, &registry()).map_err(|faults| Fault::list("permissions", faults, HINT))
+}
+
+#[pg_extern(sql = false)]
+fn define_scope(
+    name: Option<&str>,
+    list: Option<Array<&[u8]>>,
+    managed_by: Option<&[u8]>,
+) -> Result<&'static str, ErrorReport> {
+    const LOOK: &str = "SELECT permissions = $2, built_in, managed_by FROM keywright.scopes WHERE name = $1";
+    const INSERT: &str = "INSERT INTO keywright.scopes (name, permissions, managed_by) VALUES ($1, $2, $3)";
+    const UPDATE: &str = r#"
+        UPDATE keywright.scopes
+           SET permissions = $2, managed_by = coalesce($3, managed_by), updated_at = pg_catalog.clock_timestamp()
+         WHERE name = $1"#;
+    let name = args::required("name", name)?;
+    let list = args::elements("permissions", &list)?;
+    let mut faults = args::Faults::default();
+    let permissions = faults.sift(permissions(&list));
+    let managed_by = faults.sift(args::words("managed_by", Kind::Manager, managed_by));
+    let (Some(permissions), Some(managed_by)) = (permissions, managed_by) else {
+        return Err(Failure::from(faults).into());
+    };
+    let args = || -> [spi::Arg; 3] { [name.into(), permissions.clone().into(), spi::text(managed_by)] };
+    let look = || spi::read(LOOK, &args()[..2], definition).pop();
+    let insert = || {
+        // A type that is registered at this moment would give the name two meanings.
+        lock("resource_types");
+        if let Some((kind, _)) = name.split_once(':')
+            && registry().has_type(kind)
+        {
+            let sentence = "It reads as a permission, because its first word is a type of resource.";
+            return Err(Fault::new("name", sentence, "Choose a name with another first word.").into());
+        }
+        spi::count(INSERT, &args());
+        Ok(())
+    };
+    let update = || {
+        spi::count(UPDATE, &args());
+        Ok(())
+    };
+    Ok(settle(&format!("scope \"{name}\""), "scopes", managed_by, look, insert, update)?)
+}
+
+#[pg_extern(sql = false)]
+fn delete_scope(name: Option<&[u8]>) -> Result<bool, ErrorReport> {
+    const BUILT_IN: &str = "SELECT built_in FROM keywright.scopes WHERE name = $1";
+    const HOLD: &str = "SELECT FROM keywright.scopes WHERE name = $1 FOR UPDATE";
+    const CARRIED: &str = "SELECT FROM keywright.api_keys WHERE $1 = ANY (scopes) LIMIT 1";
+    const DELETE: &str = "DELETE FROM keywright.scopes WHERE name = $1";
+    let Ok(name) = str::from_utf8(args::required("name", name)?) else { return Ok(false) };
+    match spi::read(BUILT_IN, &[name.into()], |row| row.must(1)).pop() {
+        None => return Ok(false),
+        Some(true) => return Err(Failure::BuiltIn { what: format!("scope \"{name}\"") }.into()),
+        Some(false) => (),
+    }
+    spi::write(HOLD, &[name.into()], |_| ());
+    if !spi::read(CARRIED, &[name.into()], |_| ()).is_empty() {
+        let (by, hint) = ("API keys carry it.", "Revoke and purge them first: see keywright.list_api_keys.");
+        return Err(Failure::InUse { what: format!("scope \"{name}\""), by, hint }.into());
+    }
+    Ok(spi::count(DELETE, &[name.into()]) > 0)
+}
+
+/// Holds the scopes a new key carries, so that none is deleted meanwhile. What is no name of a scope is a
+/// permission, and holds nothing.
+pub fn hold(scopes: &[String]) {
+    const HOLD: &str = "SELECT FROM keywright.scopes WHERE name = ANY ($1) AND NOT built_in FOR KEY SHARE";
+    if scopes.iter().any(|name| name != scope::ALL) {
+        spi::write(HOLD, &[scopes.to_vec().into()], |_| ());
+    }
+}
