@@ -3,7 +3,7 @@
 use crate::list::{Faults, entries, is_word, uncovered};
 use crate::printable::quoted;
 use crate::registry::{Lazy, Registry};
-use crate::resource::is_id;
+use crate::resource::{Resource, is_id};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -31,8 +31,10 @@ impl Entry {
         (self.kind == "*" || self.kind == kind) && (self.id == "*" || self.id == id)
     }
 
-    pub fn is_everything(&self) -> bool {
-        self.kind == "*" && self.id == "*"
+    /// The one resource it names, if it is one.
+    pub fn resource(&self) -> Option<Resource> {
+        (self.kind != "*" && self.id != "*")
+            .then(|| Resource { kind: self.kind.clone(), id: self.id.clone() })
     }
 }
 

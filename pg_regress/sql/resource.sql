@@ -123,7 +123,6 @@ RESET SESSION AUTHORIZATION;
 SELECT n, code, rule FROM (VALUES
   (1, $$INSERT INTO keywright.resources (type, id) VALUES ('project', 'a*')$$),
   (2, $$INSERT INTO keywright.resources (type, id, parent_id) VALUES ('project', 'x', 'acme')$$),
-  (3, $$INSERT INTO keywright.resources (type, id) VALUES ('absent', 'x')$$),
   (4, $$INSERT INTO keywright.resources (type, id, parent_type, parent_id) VALUES ('folder', 'x', 'folder', 'x')$$),
   (5, $$INSERT INTO keywright.resources (type, id) VALUES ('organization', 'umbra')$$),
   (6, $$INSERT INTO keywright.resource_types (type) VALUES ('A')$$),

@@ -81,7 +81,7 @@ impl Roles {
 
     pub fn of_datum(user: pg_sys::Datum, source: &Source) -> Roles {
         let mut held = Vec::new();
-        source.each(BINDINGS, user, |binding| {
+        source.each(BINDINGS, [user], |binding| {
             let Some(role) = binding.get(column::binding::ROLE) else { return };
             source.find(ROLES, role, |role| {
                 let Some(role) = role else { return };

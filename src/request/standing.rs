@@ -5,11 +5,18 @@ use crate::error::Failure;
 use crate::probe::Reader;
 use crate::{api_key, authority, resource};
 use authority::{Limits, Roles};
+use keywright_core::allow_list::Entry;
 use keywright_core::permission::Permission;
-use std::collections::{HashMap, HashSet};
+use keywright_core::resource::Resource;
+use std::collections::HashMap;
 
 /// Answers that are remembered for one permission; more would be forgotten and begun anew.
-const MOST_ANSWERS: usize = 100_000;
+const MOST_ANSWERS: usize = 250_000;
+
+/// After so many look-ups it pays to read everything that is permitted at once, if it is no more than this many
+/// times as much. If it is more, that is tried again after four times as many.
+const LOOKUPS: usize = 64;
+const TIMES: usize = 64;
 
 /// Permissions that are remembered; a policy names one or two.
 const MOST_PERMISSIONS: usize = 64;
@@ -39,6 +46,11 @@ struct Asked {
     places: ByResource<()>,
     answers: ByResource<Covered>,
     count: usize,
+    lookups: usize,
+    /// Look-ups after which to read everything.
+    patience: usize,
+    /// Everything that is permitted is among the answers.
+    complete: bool,
 }
 
 /// Whether allow-list and roles reach a resource.
@@ -46,6 +58,23 @@ struct Asked {
 struct Covered {
     allowed: bool,
     held: bool,
+}
+
+impl Covered {
+    fn is_full(self) -> bool {
+        self.allowed && self.held
+    }
+
+    fn and(self, other: Covered) -> Covered {
+        Covered { allowed: self.allowed || other.allowed, held: self.held || other.held }
+    }
+}
+
+const BY_ID: usize = 0;
+const BY_PARENT: usize = 1;
+
+fn reader() -> Result<Reader<2>, Failure<'static>> {
+    Reader::new([&resource::BY_ID, &resource::BY_PARENT])
 }
 
 impl Standing {
@@ -90,8 +119,7 @@ impl Standing {
             (None, None) => Ok(asked.everywhere && limits.allow(&asked.permission, &[])),
             (Some(kind), Some(id)) => match (str::from_utf8(kind), str::from_utf8(id)) {
                 (Ok(kind), Ok(id)) => {
-                    let covered = asked.cover(limits, kind, id)?;
-                    Ok(covered.allowed && covered.held)
+                    Ok(asked.cover(limits, kind, id)?.is_full())
                 }
                 _ => Ok(false),
             },
@@ -119,44 +147,109 @@ impl Standing {
             places,
             answers: ByResource::new(),
             count: 0,
+            lookups: 0,
+            patience: LOOKUPS,
+            complete: false,
         })
     }
 }
 
 impl Asked {
-    /// Looks at the resource itself, and at those above only as far as it takes.
+    /// Looks at the resource itself, then among the answers, then at those above.
     fn cover(&mut self, limits: &Limits, kind: &str, id: &str) -> Result<Covered, Failure<'static>> {
         let own = self.own(limits, kind, id);
-        if own.allowed && own.held {
+        if own.is_full() {
             return Ok(own);
         }
         if let Some(known) = get(&self.answers, kind, id) {
             return Ok(*known);
         }
-        let reader = Reader::new([&resource::BY_ID])?;
-        let mut path = vec![(kind.to_owned(), id.to_owned(), own)];
+        if self.complete {
+            return Ok(own);
+        }
+        let reader = reader()?;
+        self.lookups += 1;
+        if self.lookups >= self.patience {
+            self.patience = self.lookups * 4;
+            self.complete = self.read_all(limits, &reader);
+        }
+        Ok(self.look_up(limits, &reader, kind, id))
+    }
+
+    /// Goes up only as far as it takes.
+    fn look_up(&mut self, limits: &Limits, reader: &Reader<2>, kind: &str, id: &str) -> Covered {
+        let mut path = vec![(kind.to_owned(), id.to_owned(), self.own(limits, kind, id))];
         let mut above = Covered::default();
-        let mut seen = HashSet::new();
         while let Some((kind, id, own)) = path.last() {
-            if own.allowed && own.held || path.len() > resource::MOST_ANCESTORS {
+            if own.is_full() || path.len() > resource::MOST_ANCESTORS {
                 break;
             }
-            let Some(parent) = resource::parent(&reader, 0, kind, id) else { break };
+            let Some(parent) = resource::parent(reader, BY_ID, kind, id) else { break };
             if let Some(known) = get(&self.answers, &parent.kind, &parent.id) {
                 above = *known;
-                break;
-            }
-            if !seen.insert(parent.clone()) {
                 break;
             }
             let own = self.own(limits, &parent.kind, &parent.id);
             path.push((parent.kind, parent.id, own));
         }
         while let Some((kind, id, own)) = path.pop() {
-            above = Covered { allowed: above.allowed || own.allowed, held: above.held || own.held };
+            above = above.and(own);
             self.remember(kind, id, above);
         }
-        Ok(above)
+        above
+    }
+
+    /// Reads what lies below everything that is held, or allowed where all is held. False when that is too
+    /// much, or can not be told from here.
+    fn read_all(&mut self, limits: &Limits, reader: &Reader<2>) -> bool {
+        let Some(roots) = self.roots(limits) else { return false };
+        let mut left = (self.lookups * TIMES).min(MOST_ANSWERS - self.count.min(MOST_ANSWERS));
+        let mut below = Vec::new();
+        // Types of which some resource is a parent.
+        let mut parents = HashMap::new();
+        for root in roots {
+            let covered = self.look_up(limits, reader, &root.kind, &root.id);
+            below.push((root, covered, 0));
+        }
+        while let Some((at, above, depth)) = below.pop() {
+            let mut children = Vec::new();
+            resource::each_child(reader, BY_PARENT, &at, |child| children.push(child));
+            for child in children {
+                if left == 0 {
+                    return false;
+                }
+                left -= 1;
+                let covered = above.and(self.own(limits, &child.kind, &child.id));
+                let is_parent = match parents.get(&child.kind) {
+                    Some(&known) => known,
+                    None => {
+                        let any = resource::has_children(reader, BY_PARENT, &child.kind);
+                        parents.insert(child.kind.clone(), any);
+                        any
+                    }
+                };
+                if is_parent && depth < resource::MOST_ANCESTORS {
+                    below.push((child.clone(), covered, depth + 1));
+                }
+                self.remember(child.kind, child.id, covered);
+            }
+        }
+        true
+    }
+
+    /// Resources such that everything that is permitted is one of them or lies below one, if there are such.
+    fn roots(&self, limits: &Limits) -> Option<Vec<Resource>> {
+        if self.everywhere {
+            return limits.allow_list.iter().map(Entry::resource).collect();
+        }
+        let places = self.places.iter();
+        Some(
+            places
+                .flat_map(|(kind, ids)| {
+                    ids.keys().map(|id| Resource { kind: kind.clone(), id: id.clone() })
+                })
+                .collect(),
+        )
     }
 
     fn own(&self, limits: &Limits, kind: &str, id: &str) -> Covered {
@@ -170,9 +263,13 @@ impl Asked {
         if self.count >= MOST_ANSWERS {
             self.answers.clear();
             self.count = 0;
+            self.complete = false;
         }
         self.count += 1;
-        self.answers.entry(kind).or_default().insert(id, covered);
+        match self.answers.get_mut(&kind) {
+            Some(ids) => _ = ids.insert(id, covered),
+            None => _ = self.answers.entry(kind).or_default().insert(id, covered),
+        }
     }
 }
 

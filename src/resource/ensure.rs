@@ -41,7 +41,7 @@ fn ensure_resource(
         return Ok("unchanged");
     }
     // Before the parent: where resources nest, one writer at a time.
-    kind.queue();
+    kind.hold()?;
     if let Some(parent) = parent {
         hold(&parent)?;
     }
@@ -158,7 +158,7 @@ fn delete_resource(
     }
     let args = [resource.kind.as_str().into(), id.into()];
     // Nothing can be put below it from here on.
-    kind.queue();
+    kind.hold()?;
     spi::write(HOLD, &args, |_| ());
     if with_children {
         spi::count(BELOW, &args);

@@ -31,11 +31,16 @@ impl Kind {
         self.parent.as_ref() == Some(&self.name)
     }
 
-    /// One writer of parents at a time, where two could make a circle together.
-    pub fn queue(&self) {
+    /// Holds the type while resources of it are written: it is not deleted meanwhile, nor are the system users
+    /// of all organizations changed. Where resources nest there is one writer at a time, because two could make
+    /// a circle together.
+    pub fn hold(&self) -> Result<(), Failure<'static>> {
+        const HOLD: &str = "SELECT FROM keywright.resource_types WHERE type = $1 FOR KEY SHARE";
         const QUEUE: &str = "SELECT FROM keywright.resource_types WHERE type = $1 FOR NO KEY UPDATE";
-        if self.nests() {
-            spi::write(QUEUE, &[self.name.as_str().into()], |_| ());
+        let held = spi::write(if self.nests() { QUEUE } else { HOLD }, &[self.name.as_str().into()], |_| ());
+        match held.is_empty() {
+            true => Err(Failure::NoResourceType { kind: self.name.clone(), nearest: None }),
+            false => Ok(()),
         }
     }
 }

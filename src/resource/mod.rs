@@ -17,8 +17,17 @@ use pgrx::{IntoDatum, pg_sys};
 pub const BY_ID: Keyed =
     Keyed { table: c"resources", index: c"resources_pkey", equal: &[pg_sys::F_TEXTEQ, pg_sys::F_TEXTEQ] };
 
+/// How what lies below one is found.
+pub const BY_PARENT: Keyed = Keyed {
+    table: c"resources",
+    index: c"resources_parent_idx",
+    equal: &[pg_sys::F_TEXTEQ, pg_sys::F_TEXTEQ],
+};
+
 /// Columns of `keywright.resources`, as its CREATE TABLE has them.
 mod column {
+    pub const TYPE: i32 = 1;
+    pub const ID: i32 = 2;
     pub const PARENT_TYPE: i32 = 3;
     pub const PARENT_ID: i32 = 4;
 }
@@ -36,6 +45,26 @@ pub fn parent<const N: usize>(reader: &Reader<N>, table: usize, kind: &str, id: 
         let kind = row.text(column::PARENT_TYPE)?.to_owned();
         Some(Resource { kind, id: row.text(column::PARENT_ID)?.to_owned() })
     })
+}
+
+/// True when any resource of this type is a parent.
+pub fn has_children<const N: usize>(reader: &Reader<N>, table: usize, kind: &str) -> bool {
+    reader.find(table, kind.into_datum().unwrap_or(pg_sys::Datum::null()), |row| row.is_some())
+}
+
+/// Each resource right below one.
+pub fn each_child<const N: usize>(
+    reader: &Reader<N>,
+    table: usize,
+    parent: &Resource,
+    mut each: impl FnMut(Resource),
+) {
+    let datum = |text: &str| text.into_datum().unwrap_or(pg_sys::Datum::null());
+    reader.each(table, [datum(&parent.kind), datum(&parent.id)], |row| {
+        if let (Some(kind), Some(id)) = (row.text(column::TYPE), row.text(column::ID)) {
+            each(Resource { kind: kind.to_owned(), id: id.to_owned() });
+        }
+    });
 }
 
 pub fn exists(resource: &Resource) -> bool {

@@ -103,10 +103,7 @@ pub fn store(kind: &Kind, wanted: &Wanted) -> Result<u64, Failure<'static>> {
     if wanted.ids.is_empty() {
         return Ok(0);
     }
-    kind.queue();
-    if kind.name == ORGANIZATION {
-        user::hold_organizations();
-    }
+    kind.hold()?;
     let stored = spi::count(STORE, &wanted.args(kind));
     if kind.nests() && wanted.parents.is_some() {
         require_shallow(kind, &wanted.ids)?;

@@ -4,7 +4,7 @@ mod ensure;
 mod standing;
 mod status;
 
-pub use standing::{bind_to_organizations, hold_organizations, lose_all};
+pub use standing::{bind_to_organizations, lose_all};
 pub use status::delete;
 
 use crate::error::Failure;

@@ -1,7 +1,7 @@
 //! What a system user holds by ensure_system_user: roles globally, and one role in every organization.
 //!
 //! A new organization is bound in the transaction that makes it. For that, whoever makes one holds the type
-//! `organization`, and whoever changes what is wanted for all of them closes it: neither misses the other.
+//! `organization` (as of every resource that is written), and whoever changes what is wanted for all of them closes it: neither misses the other.
 
 use crate::error::Failure;
 use crate::spi;
@@ -14,12 +14,6 @@ use pgrx::datum::Uuid;
 pub struct Wanted {
     pub roles: Option<Vec<String>>,
     pub organization_role: Option<String>,
-}
-
-/// Holds the list of organizations' bindings as it is; for whoever makes one.
-pub fn hold_organizations() {
-    const HOLD: &str = "SELECT FROM keywright.resource_types WHERE type = 'organization' FOR KEY SHARE";
-    spi::write(HOLD, &[], |_| ());
 }
 
 /// Binds every system user that has an organization_role to these organizations.
