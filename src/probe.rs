@@ -139,12 +139,7 @@ impl<const N: usize> Reader<N> {
     }
 
     /// Asks for every row with this key.
-    pub fn each<const K: usize>(
-        &self,
-        table: usize,
-        key: [pg_sys::Datum; K],
-        mut read: impl FnMut(&Row),
-    ) {
+    pub fn each<const K: usize>(&self, table: usize, key: [pg_sys::Datum; K], mut read: impl FnMut(&Row)) {
         self.scan(table, key, |found| {
             while let Some(row) = found.next() {
                 pgrx::check_for_interrupts!();

@@ -1,57 +1,8 @@
 //! Any number of parallel callers: one winner, nobody with an error or a dead token.
 
-use keywright_tests::{Database, Ensured, ensure, is_active, one};
-use std::sync::Barrier;
+use keywright_tests::{CALLERS, Database, Ensured, behind_a_lock, ensure, in_parallel, is_active, one};
 use std::thread;
 use std::time::Duration;
-
-const CALLERS: usize = 16;
-
-/// Runs `call` in 16 sessions at once.
-fn in_parallel<T: Send>(
-    database: &Database,
-    call: impl Fn(&mut postgres::Client, usize) -> T + Sync + Send,
-) -> Vec<T> {
-    let ready = Barrier::new(CALLERS);
-    thread::scope(|scope| {
-        let threads: Vec<_> = (0..CALLERS)
-            .map(|number| {
-                let (call, ready) = (&call, &ready);
-                scope.spawn(move || {
-                    let mut client = database.connect();
-                    ready.wait();
-                    call(&mut client, number)
-                })
-            })
-            .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    })
-}
-
-/// Makes all 16 wait behind a session that holds what they need, so that they truly overlap.
-fn behind_a_lock<T: Send>(
-    database: &Database,
-    lock: &str,
-    call: impl Fn(&mut postgres::Client, usize) -> T + Sync + Send,
-) -> Vec<T> {
-    let mut holder = database.connect();
-    let mut transaction = holder.transaction().unwrap();
-    transaction.batch_execute(lock).unwrap();
-    thread::scope(|scope| {
-        let callers = scope.spawn(|| in_parallel(database, call));
-        let mut watcher = database.connect();
-        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-        for _ in 0..600 {
-            if one::<i64>(&mut watcher, waiting) == CALLERS as i64 {
-                break;
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        assert_eq!(one::<i64>(&mut watcher, waiting), CALLERS as i64, "callers that wait");
-        transaction.rollback().unwrap();
-        callers.join().unwrap()
-    })
-}
 
 fn outcomes(results: &[Ensured], outcome: &str) -> usize {
     results.iter().filter(|result| result.outcome == outcome).count()

@@ -3,6 +3,9 @@
 use postgres::{Client, NoTls};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
 
 /// A database with keywright in it, dropped at the end.
 #[derive(Debug)]
@@ -102,4 +105,53 @@ pub fn is_active(client: &mut Client, token: &str) -> bool {
         "SELECT active FROM keywright.verify_api_key($1)"
     };
     client.query_one(sql, &[&token]).unwrap().get(0)
+}
+
+/// Sessions that call at once.
+pub const CALLERS: usize = 16;
+
+/// Runs `call` in 16 sessions at once.
+pub fn in_parallel<T: Send>(
+    database: &Database,
+    call: impl Fn(&mut postgres::Client, usize) -> T + Sync + Send,
+) -> Vec<T> {
+    let ready = Barrier::new(CALLERS);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..CALLERS)
+            .map(|number| {
+                let (call, ready) = (&call, &ready);
+                scope.spawn(move || {
+                    let mut client = database.connect();
+                    ready.wait();
+                    call(&mut client, number)
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// Makes all 16 wait behind a session that holds what they need, so that they truly overlap.
+pub fn behind_a_lock<T: Send>(
+    database: &Database,
+    lock: &str,
+    call: impl Fn(&mut postgres::Client, usize) -> T + Sync + Send,
+) -> Vec<T> {
+    let mut holder = database.connect();
+    let mut transaction = holder.transaction().unwrap();
+    transaction.batch_execute(lock).unwrap();
+    thread::scope(|scope| {
+        let callers = scope.spawn(|| in_parallel(database, call));
+        let mut watcher = database.connect();
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        for _ in 0..600 {
+            if one::<i64>(&mut watcher, waiting) == CALLERS as i64 {
+                break;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(one::<i64>(&mut watcher, waiting), CALLERS as i64, "callers that wait");
+        transaction.rollback().unwrap();
+        callers.join().unwrap()
+    })
 }

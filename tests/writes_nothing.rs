@@ -6,7 +6,12 @@ use postgres::Client;
 const VERSIONS: &str = "SELECT concat_ws('|',
      (SELECT string_agg(u.ctid || ' ' || u.xmin || ' ' || u.xmax, ',' ORDER BY u.user_id) FROM keywright.users AS u),
      (SELECT string_agg(k.ctid || ' ' || k.xmin || ' ' || k.xmax, ',' ORDER BY k.key_id) FROM keywright.api_keys AS k),
-     (SELECT string_agg(k.ctid || ' ' || k.xmin || ' ' || k.xmax, ',' ORDER BY k.name) FROM keywright.gateway_keys AS k))";
+     (SELECT string_agg(k.ctid || ' ' || k.xmin || ' ' || k.xmax, ',' ORDER BY k.name) FROM keywright.gateway_keys AS k),
+     (SELECT string_agg(t.ctid || ' ' || t.xmin || ' ' || t.xmax, ',' ORDER BY t.type) FROM keywright.resource_types AS t),
+     (SELECT string_agg(r.ctid || ' ' || r.xmin || ' ' || r.xmax, ',' ORDER BY r.type, r.id) FROM keywright.resources AS r),
+     (SELECT string_agg(r.ctid || ' ' || r.xmin || ' ' || r.xmax, ',' ORDER BY r.name) FROM keywright.roles AS r),
+     (SELECT string_agg(s.ctid || ' ' || s.xmin || ' ' || s.xmax, ',' ORDER BY s.name) FROM keywright.scopes AS s),
+     (SELECT string_agg(b.ctid || ' ' || b.xmin || ' ' || b.xmax, ',' ORDER BY b.binding_id) FROM keywright.role_bindings AS b))";
 
 /// WAL bytes the calls wrote. Other processes of the server may write too, so the least of some tries counts.
 fn wal_of(client: &mut Client, calls: &[String]) -> i64 {
@@ -31,6 +36,15 @@ fn no_wal_no_transaction_id_no_row_version() {
     let mut client = database.connect();
     client.batch_execute("SELECT keywright.ensure_system_user('bot', 'b@example.invalid')").unwrap();
     let token = ensure(&mut client, "keywright.ensure_api_key('bot', 'ci')").token.unwrap();
+    client
+        .batch_execute(
+            "SELECT keywright.ensure_resource('organization', 'acme'), keywright.ensure_resource('project', 'p1', 'acme');
+             SELECT keywright.define_role('deployer', '{project:read}'), keywright.define_scope('deploy', '{project:read}');
+             SELECT keywright.register_resource_type('workspace', 'project'), keywright.bind_role('bot', 'deployer', 'project', 'p1');
+             CREATE TABLE public.tracked (id integer PRIMARY KEY); INSERT INTO public.tracked VALUES (1);
+             SELECT keywright.track_table('public.tracked', 'workspace')",
+        )
+        .unwrap();
     let gateway = ensure(&mut client, "keywright.ensure_gateway_key('edge')").token.unwrap();
     client.batch_execute("CREATE ROLE keywright_test_writes; SELECT keywright.grant_access('keywright_test_writes', 'admin')").unwrap();
     client.batch_execute("VACUUM (FREEZE, ANALYZE)").unwrap();
@@ -48,6 +62,27 @@ fn no_wal_no_transaction_id_no_row_version() {
         "grant_access('keywright_test_writes', 'admin')".into(),
         "revoke_access('keywright_test_writes', 'verifier')".into(),
         "activate_user('bot')".into(),
+        format!("authorize_api_key('{token}', 'project:read', 'project:p1')"),
+        format!("begin_request('{token}')"),
+        "check_request()".into(),
+        "is_permitted('project:read', 'project', 'p1')".into(),
+        "has_permission('bot', 'project:read', 'project', 'p1')".into(),
+        "register_resource_type('workspace', 'project')".into(),
+        "ensure_resource('project', 'p1', 'acme')".into(),
+        "ensure_resources('project', '{p1}', '{acme}')".into(),
+        "define_role('deployer', '{project:read}')".into(),
+        "define_scope('deploy', '{project:read}')".into(),
+        "bind_role('bot', 'deployer', 'project', 'p1')".into(),
+        "unbind_role('bot', 'deployer')".into(),
+        "delete_resource('project', 'absent')".into(),
+        "delete_role('absent')".into(),
+        "delete_scope('absent')".into(),
+        "delete_resource_type('absent')".into(),
+        "list_roles()".into(),
+        "list_scopes()".into(),
+        "list_resource_types()".into(),
+        "list_resources('project')".into(),
+        "list_role_bindings()".into(),
         "list_api_keys()".into(),
         "list_gateway_keys()".into(),
         "list_users()".into(),

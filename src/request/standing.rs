@@ -118,9 +118,7 @@ impl Standing {
         match (kind, id) {
             (None, None) => Ok(asked.everywhere && limits.allow(&asked.permission, &[])),
             (Some(kind), Some(id)) => match (str::from_utf8(kind), str::from_utf8(id)) {
-                (Ok(kind), Ok(id)) => {
-                    Ok(asked.cover(limits, kind, id)?.is_full())
-                }
+                (Ok(kind), Ok(id)) => Ok(asked.cover(limits, kind, id)?.is_full()),
                 _ => Ok(false),
             },
             _ => Ok(false),
@@ -245,9 +243,7 @@ impl Asked {
         let places = self.places.iter();
         Some(
             places
-                .flat_map(|(kind, ids)| {
-                    ids.keys().map(|id| Resource { kind: kind.clone(), id: id.clone() })
-                })
+                .flat_map(|(kind, ids)| ids.keys().map(|id| Resource { kind: kind.clone(), id: id.clone() }))
                 .collect(),
         )
     }

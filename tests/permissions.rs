@@ -1,0 +1,477 @@
+//! Resources, roles and bindings under concurrency, at size, and when a look-up fails.
+
+use keywright_tests::{CALLERS, Database, behind_a_lock, in_parallel, one};
+use postgres::Client;
+use std::collections::{HashMap, HashSet};
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+fn outcome(client: &mut Client, sql: &str) -> String {
+    one(client, &format!("SELECT outcome FROM keywright.{sql}"))
+}
+
+fn code(client: &mut Client, sql: &str) -> String {
+    match client.query(sql, &[]) {
+        Ok(_) => "00000".into(),
+        Err(error) => error.as_db_error().unwrap_or_else(|| panic!("{error:?}")).code().code().into(),
+    }
+}
+
+/// Two calls at the same moment.
+fn at_once<T: Send>(database: &Database, calls: [&(dyn Fn(&mut Client) -> T + Sync); 2]) -> [T; 2] {
+    let ready = Barrier::new(2);
+    thread::scope(|scope| {
+        calls
+            .map(|call| {
+                let ready = &ready;
+                scope.spawn(move || {
+                    let mut client = database.connect();
+                    ready.wait();
+                    call(&mut client)
+                })
+            })
+            .map(|thread| thread.join().unwrap())
+    })
+}
+
+#[test]
+fn the_same_call_by_many_makes_one() {
+    let database = Database::new("permissions_same");
+    let mut client = database.connect();
+    client.batch_execute("SELECT keywright.ensure_user('u', '')").unwrap();
+    let calls = [
+        ("resource_types", "register_resource_type('workspace', 'project')"),
+        ("resources", "ensure_resource('organization', 'acme')"),
+        ("resources", "ensure_resource('project', 'p1', 'acme', 'First', 'plane')"),
+        ("roles", "define_role('deployer', '{project:read}')"),
+        ("scopes", "define_scope('deploy', '{project:read}')"),
+        ("role_bindings", "bind_role('u', 'deployer', 'project', 'p1')"),
+        ("role_bindings", "bind_role('u', 'deployer')"),
+    ];
+    for (table, call) in calls {
+        let lock = format!("LOCK TABLE keywright.{table} IN SHARE ROW EXCLUSIVE MODE");
+        let outcomes = behind_a_lock(&database, &lock, |client, _| outcome(client, call));
+        let count = |wanted: &str| outcomes.iter().filter(|outcome| *outcome == wanted).count();
+        assert_eq!((count("created"), count("unchanged")), (1, CALLERS - 1), "{call}: {outcomes:?}");
+    }
+    let outcomes = in_parallel(&database, |client, number| {
+        let call = format!("ensure_resource('project', 'p1', name => 'name {number}', managed_by => 'plane')");
+        outcome(client, &call)
+    });
+    assert!(outcomes.iter().all(|outcome| outcome == "updated"), "{outcomes:?}");
+}
+
+#[test]
+fn of_two_last_owners_one_stays() {
+    let database = Database::new("permissions_owner");
+    let mut client = database.connect();
+    client.batch_execute("SELECT keywright.ensure_user('a', ''), keywright.ensure_user('b', '')").unwrap();
+    for round in 0..20 {
+        client
+            .batch_execute(&format!(
+                "SELECT keywright.ensure_resource('project', 'p{round}');
+                 SELECT keywright.bind_role(u, 'project-owner', 'project', 'p{round}') FROM unnest('{{a,b}}'::text[]) AS u"
+            ))
+            .unwrap();
+        let unbind = |user: &'static str| {
+            move |client: &mut Client| {
+                code(
+                    client,
+                    &format!(
+                        "SELECT keywright.unbind_role('{user}', 'project-owner', 'project', 'p{round}')"
+                    ),
+                )
+            }
+        };
+        let mut codes = at_once(&database, [&unbind("a"), &unbind("b")]);
+        codes.sort();
+        assert_eq!(codes, ["00000", "23503"]);
+    }
+}
+
+#[test]
+fn two_writers_make_no_circle() {
+    let database = Database::new("permissions_circle");
+    let mut client = database.connect();
+    client.batch_execute("SELECT keywright.register_resource_type('folder', 'folder')").unwrap();
+    for round in 0..20 {
+        client
+            .batch_execute(&format!("SELECT keywright.ensure_resources('folder', '{{a{round},b{round}}}')"))
+            .unwrap();
+        let below = |child: &'static str, parent: &'static str| {
+            move |client: &mut Client| {
+                code(
+                    client,
+                    &format!(
+                        "SELECT keywright.ensure_resource('folder', '{child}{round}', '{parent}{round}')"
+                    ),
+                )
+            }
+        };
+        let mut codes = at_once(&database, [&below("a", "b"), &below("b", "a")]);
+        codes.sort();
+        assert_eq!(codes, ["00000", "22023"]);
+    }
+}
+
+#[test]
+fn no_organization_is_missed() {
+    let database = Database::new("permissions_organizations");
+    let mut client = database.connect();
+    client
+        .batch_execute(
+            "CREATE TABLE public.organizations (id text PRIMARY KEY);
+             SELECT keywright.track_table('public.organizations', 'organization')",
+        )
+        .unwrap();
+    for round in 0..8 {
+        let outcomes = in_parallel(&database, |client, number| match number % 4 {
+            0 => code(
+                client,
+                &format!("SELECT keywright.ensure_resource('organization', 'r{round}-{number}')"),
+            ),
+            1 => code(client, &format!("INSERT INTO public.organizations VALUES ('t{round}-{number}')")),
+            2 => code(client, &format!("SELECT keywright.ensure_system_user('s{round}-{number}')")),
+            _ => code(client, &format!("SELECT keywright.ensure_system_user('s{round}')")),
+        });
+        assert!(outcomes.iter().all(|code| code == "00000"), "{outcomes:?}");
+    }
+    let missed: i64 = one(
+        &mut client,
+        "SELECT count(*) FROM keywright.users AS u, keywright.resources AS r
+          WHERE r.type = 'organization' AND NOT EXISTS (
+            SELECT FROM keywright.role_bindings AS b
+             WHERE b.user_id = u.user_id AND b.role = 'organization-admin' AND b.resource_type = r.type AND b.resource_id = r.id)",
+    );
+    assert_eq!(missed, 0);
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM keywright.resources"), 8 * 8);
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM keywright.users"), 8 * 5);
+}
+
+#[test]
+fn bindings_end_with_their_user_and_resource() {
+    let database = Database::new("permissions_ends");
+    for round in 0..20 {
+        let mut client = database.connect();
+        client
+            .batch_execute(&format!(
+                "SELECT keywright.ensure_user('u{round}', ''), keywright.ensure_resource('project', 'p{round}')"
+            ))
+            .unwrap();
+        let bind = |client: &mut Client| {
+            code(
+                client,
+                &format!("SELECT keywright.bind_role('u{round}', 'project-viewer', 'project', 'p{round}')"),
+            )
+        };
+        let end = |client: &mut Client| {
+            let sql = match round % 2 {
+                0 => format!("SELECT keywright.delete_user('u{round}')"),
+                _ => format!("SELECT keywright.delete_resource('project', 'p{round}')"),
+            };
+            code(client, &sql)
+        };
+        let [bound, ended] = at_once(&database, [&bind, &end]);
+        assert_eq!(ended, "00000");
+        assert!(["00000", "42704"].contains(&bound.as_str()), "{bound}");
+    }
+    let left: i64 = one(&mut database.connect(), "SELECT count(*) FROM keywright.role_bindings");
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn a_revocation_is_seen_in_the_middle_of_a_statement() {
+    let database = Database::new("permissions_middle");
+    let mut client = database.connect();
+    client
+        .batch_execute(
+            "SELECT keywright.ensure_user('u', ''), keywright.ensure_resource('project', 'p1');
+             SELECT keywright.bind_role('u', 'project-viewer', 'project', 'p1')",
+        )
+        .unwrap();
+    let endings = [
+        "SELECT keywright.unbind_role('u', 'project-viewer', 'project', 'p1')",
+        "SELECT keywright.suspend_user('u')",
+        "SELECT keywright.revoke_user_api_keys('u')",
+        "SELECT keywright.delete_resource('project', 'p1')",
+    ];
+    for end in endings {
+        client
+            .batch_execute(
+                "SELECT keywright.activate_user('u'), keywright.ensure_resource('project', 'p1');
+                 SELECT keywright.bind_role('u', 'project-viewer', 'project', 'p1')",
+            )
+            .unwrap();
+        let token: String = one(&mut client, "SELECT token FROM keywright.ensure_api_key('u', 'k')");
+        let permitted = thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut client = database.connect();
+                client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").unwrap();
+                client.batch_execute(&format!("SELECT keywright.begin_request('{token}')")).unwrap();
+                let permitted: Vec<bool> = client
+                    .query(
+                        "SELECT keywright.is_permitted('project:read', 'project', 'p' || 1 + n * 0), pg_sleep(0.01)
+                           FROM generate_series(1, 100) AS n",
+                        &[],
+                    )
+                    .unwrap()
+                    .iter()
+                    .map(|row| row.get(0))
+                    .collect();
+                permitted
+            });
+            thread::sleep(Duration::from_millis(300));
+            database.connect().batch_execute(end).unwrap();
+            reader.join().unwrap()
+        });
+        assert!(permitted[0] && !permitted[99], "{end}");
+        let turn = permitted.iter().position(|yes| !yes).unwrap();
+        assert!(permitted[turn..].iter().all(|yes| !yes), "{end}");
+    }
+}
+
+#[test]
+fn a_failing_look_up_is_neither_a_denial_nor_a_bad_token() {
+    let database = Database::new("permissions_fault");
+    let mut client = database.connect();
+    client
+        .batch_execute(
+            "SELECT keywright.ensure_user('u', ''), keywright.ensure_resource('project', 'p1');
+             SELECT keywright.bind_role('u', 'project-viewer', 'project', 'p1')",
+        )
+        .unwrap();
+    let token: String = one(&mut client, "SELECT token FROM keywright.mint_api_key('u', 'k')");
+    let calls = [
+        format!("SELECT keywright.authorize_api_key('{token}', 'project:read', 'project:p1')"),
+        "SELECT keywright.authorize_api_key('kwk_AAAAAAAAAA-AAAAAAAAAAAAAAAAAAAAAA3Zxnsr', 'project:read', 'project:p1')".into(),
+        format!("SELECT keywright.authorize_api_key('{token}', 'project:delete', 'project:p1')"),
+        "SELECT keywright.has_permission('u', 'project:read', 'project', 'p1')".into(),
+        format!("SELECT keywright.begin_request('{token}')"),
+    ];
+    assert_eq!(code(&mut client, &calls[0]), "00000");
+    assert_eq!(code(&mut client, &calls[2]), "42501");
+    let mut admin = database.connect();
+    for table in ["api_keys", "users", "role_bindings", "roles", "scopes", "resources"] {
+        for call in &calls {
+            if call.contains("AAAAAAAAAA") && code(&mut client, call) == "28000" && table == "api_keys" {
+                continue;
+            }
+            admin
+                .batch_execute(&format!("BEGIN; LOCK TABLE keywright.{table} IN ACCESS EXCLUSIVE MODE"))
+                .unwrap();
+            client.batch_execute("SET lock_timeout = '20ms'").unwrap();
+            let locked = code(&mut client, call);
+            client.batch_execute("RESET lock_timeout; SET statement_timeout = '20ms'").unwrap();
+            let late = code(&mut client, call);
+            client.batch_execute("RESET statement_timeout").unwrap();
+            admin.batch_execute("ROLLBACK").unwrap();
+            // A token that is malformed needs no look-up to be told so.
+            if !(call.contains("AAAAAAAAAA") && locked == "28000") {
+                assert_eq!((locked.as_str(), late.as_str()), ("55P03", "57014"), "{table}: {call}");
+            }
+        }
+    }
+    let indexes =
+        ["api_keys_pkey", "users_pkey", "role_bindings_key", "roles_pkey", "scopes_pkey", "resources_pkey"];
+    for index in indexes {
+        admin.batch_execute(&format!("ALTER INDEX keywright.{index} RENAME TO gone")).unwrap();
+        assert_eq!(code(&mut client, &calls[0]), "55000", "{index}");
+        assert_eq!(code(&mut client, &calls[2]), "55000", "{index}");
+        admin.batch_execute(&format!("ALTER INDEX keywright.gone RENAME TO {index}")).unwrap();
+    }
+    let drop = "ALTER TABLE keywright.users DROP CONSTRAINT users_organization_role_fkey;
+                ALTER TABLE keywright.role_bindings DROP CONSTRAINT role_bindings_role_fkey;
+                ALTER TABLE keywright.roles DROP CONSTRAINT roles_pkey";
+    admin.batch_execute(drop).unwrap();
+    assert_eq!(code(&mut client, &calls[0]), "55000", "a dropped index");
+    admin.batch_execute("ALTER TABLE keywright.roles ADD CONSTRAINT roles_pkey PRIMARY KEY (name)").unwrap();
+    assert_eq!(code(&mut client, &calls[0]), "00000");
+    admin.batch_execute("DROP TABLE keywright.role_bindings CASCADE").unwrap_err();
+}
+
+/// A small generator: the same trees in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit
+    }
+}
+
+/// What lies below what, as the test itself keeps it.
+struct Tree {
+    parents: HashMap<(String, String), (String, String)>,
+    all: Vec<(String, String)>,
+}
+
+impl Tree {
+    fn path(&self, resource: &(String, String)) -> Vec<(String, String)> {
+        let mut path = vec![resource.clone()];
+        while let Some(parent) = self.parents.get(path.last().unwrap()) {
+            path.push(parent.clone());
+        }
+        path
+    }
+}
+
+#[test]
+fn answers_are_what_the_rules_say_on_any_tree() {
+    let database = Database::new("permissions_tree");
+    let mut client = database.connect();
+    client.batch_execute("SELECT keywright.register_resource_type('folder', 'folder')").unwrap();
+    let mut random = Random(7);
+    let mut tree = Tree { parents: HashMap::new(), all: Vec::new() };
+    let pair = |kind: &str, id: String| (kind.to_owned(), id);
+    let mut depth = HashMap::new();
+    // Folders in folders, and projects of organizations with their agents: enough for everything to be read at once.
+    for n in 0..600 {
+        let folder = pair("folder", format!("f{n}"));
+        let parent = pair("folder", format!("f{}", random.below(n.max(1))));
+        let level = if n == 0 || random.below(10) == 0 { 0 } else { depth[&parent.1] + 1 };
+        if level > 0 && level <= 16 {
+            tree.parents.insert(folder.clone(), parent);
+        }
+        depth.insert(folder.1.clone(), if level > 16 { 0 } else { level });
+        tree.all.push(folder);
+    }
+    for n in 0..20 {
+        tree.all.push(pair("organization", format!("o{n}")));
+    }
+    for n in 0..1500 {
+        let project = pair("project", format!("p{n}"));
+        tree.parents.insert(project.clone(), pair("organization", format!("o{}", random.below(20))));
+        tree.all.push(project);
+        let agent = pair("agent", format!("a{n}"));
+        tree.parents.insert(agent.clone(), pair("project", format!("p{}", random.below(n + 1))));
+        tree.all.push(agent);
+    }
+    let mut kinds: Vec<&str> = vec!["folder", "organization", "project", "agent"];
+    for kind in kinds.drain(..) {
+        let of_kind: Vec<_> = tree.all.iter().filter(|at| at.0 == kind).collect();
+        let ids: Vec<&str> = of_kind.iter().map(|at| at.1.as_str()).collect();
+        let parents: Option<Vec<Option<&str>>> = (kind != "organization").then(|| {
+            of_kind.iter().map(|at| tree.parents.get(*at).map(|parent| parent.1.as_str())).collect()
+        });
+        client.query("SELECT keywright.ensure_resources($1, $2, $3)", &[&kind, &ids, &parents]).unwrap();
+    }
+    for round in 0..24 {
+        let user = format!("u{round}");
+        client.query("SELECT keywright.ensure_user($1, '')", &[&user]).unwrap();
+        let mut places = HashSet::new();
+        let everywhere = random.below(5) == 0;
+        if everywhere {
+            client.query("SELECT keywright.bind_role($1, 'auditor')", &[&user]).unwrap();
+        }
+        for _ in 0..random.below(4) {
+            let at = tree.all[random.below(tree.all.len())].clone();
+            client
+                .query("SELECT keywright.bind_role($1, 'auditor', $2, $3)", &[&user, &at.0, &at.1])
+                .unwrap();
+            places.insert(at);
+        }
+        let allow_list: Vec<String> = match random.below(4) {
+            0 => vec!["*:*".into()],
+            1 => vec!["organization:*".into(), "folder:f3".into()],
+            2 => vec![format!("*:{}", tree.all[random.below(tree.all.len())].1)],
+            _ => (0..3)
+                .map(|_| tree.all[random.below(tree.all.len())].clone())
+                .map(|at| format!("{}:{}", at.0, at.1))
+                .collect(),
+        };
+        let listed = |at: &(String, String)| {
+            allow_list.iter().any(|entry| {
+                let (kind, id) = entry.split_once(':').unwrap();
+                (kind == "*" || kind == at.0) && (id == "*" || id == at.1)
+            })
+        };
+        let token: String = client
+            .query_one(
+                "SELECT token FROM keywright.mint_api_key($1, 'k', '{all}', $2)",
+                &[&user, &allow_list],
+            )
+            .unwrap()
+            .get(0);
+        let mut transaction = client.transaction().unwrap();
+        transaction.query("SELECT keywright.begin_request($1)", &[&token]).unwrap();
+        let rows = transaction
+            .query(
+                "SELECT type, id, keywright.is_permitted('project:read', type, id), keywright.has_permission($1, 'project:read', type, id)
+                   FROM keywright.resources ORDER BY md5(id)",
+                &[&user],
+            )
+            .unwrap();
+        assert_eq!(rows.len(), tree.all.len());
+        for row in rows {
+            let at: (String, String) = (row.get(0), row.get(1));
+            let path = tree.path(&at);
+            let held = everywhere || path.iter().any(|at| places.contains(at));
+            let allowed = path.iter().any(listed);
+            assert_eq!(row.get::<_, bool>(3), held, "{user} {at:?} roles");
+            assert_eq!(row.get::<_, bool>(2), held && allowed, "{user} {at:?} {places:?} {allow_list:?}");
+        }
+        for at in [&tree.all[0], &tree.all[700], &tree.all[3000]] {
+            let path = tree.path(at);
+            let permitted =
+                (everywhere || path.iter().any(|at| places.contains(at))) && path.iter().any(listed);
+            let mut inner = transaction.transaction().unwrap();
+            let resource = format!("{}:{}", at.0, at.1);
+            let answer = inner
+                .query("SELECT keywright.authorize_api_key($1, 'project:read', $2)", &[&token, &resource]);
+            assert_eq!(answer.is_ok(), permitted, "{user} {at:?}");
+            drop(inner);
+        }
+        transaction.commit().unwrap();
+    }
+}
+
+#[test]
+fn a_large_copy_is_followed_and_can_be_rolled_back() {
+    let database = Database::new("permissions_copy");
+    let mut client = database.connect();
+    client
+        .batch_execute(
+            "CREATE TABLE public.organizations (id uuid PRIMARY KEY);
+             CREATE TABLE public.projects (id uuid PRIMARY KEY, organization uuid REFERENCES public.organizations ON DELETE CASCADE);
+             SELECT keywright.track_table('public.organizations', 'organization');
+             SELECT keywright.track_table('public.projects', 'project', 'id', 'organization');
+             INSERT INTO public.organizations SELECT gen_random_uuid() FROM generate_series(1, 10);
+             CREATE TEMP TABLE source AS
+               SELECT gen_random_uuid() AS id, (SELECT array_agg(id) FROM public.organizations)[n % 10 + 1] AS organization
+                 FROM generate_series(1, 100000) AS n",
+        )
+        .unwrap();
+    let mut data = Vec::new();
+    std::io::Read::read_to_end(&mut client.copy_out("COPY source TO STDOUT").unwrap(), &mut data).unwrap();
+    let copy = |client: &mut Client| {
+        let mut writer = client.copy_in("COPY public.projects FROM STDIN").unwrap();
+        std::io::Write::write_all(&mut writer, &data).unwrap();
+        assert_eq!(writer.finish().unwrap(), 100_000);
+    };
+    let differing = "SELECT count(*) FROM public.projects AS p
+                      FULL JOIN (SELECT * FROM keywright.resources WHERE type = 'project') AS r ON r.id = p.id::text
+                     WHERE p.id IS NULL OR r.id IS NULL OR r.parent_id IS DISTINCT FROM p.organization::text";
+    client.batch_execute("BEGIN").unwrap();
+    copy(&mut client);
+    client.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM keywright.resources WHERE type = 'project'"), 0);
+    copy(&mut client);
+    assert_eq!(
+        one::<i64>(&mut client, "SELECT count(*) FROM keywright.resources WHERE type = 'project'"),
+        100_000
+    );
+    assert_eq!(one::<i64>(&mut client, differing), 0);
+    // Half of them go with their organizations, the rest move.
+    client
+        .batch_execute(
+            "DELETE FROM public.organizations WHERE id IN (SELECT id FROM public.organizations ORDER BY id LIMIT 5);
+             UPDATE public.projects SET organization = (SELECT min(id::text)::uuid FROM public.organizations)",
+        )
+        .unwrap();
+    assert_eq!(
+        one::<i64>(&mut client, "SELECT count(*) FROM keywright.resources WHERE type = 'project'"),
+        50_000
+    );
+    assert_eq!(one::<i64>(&mut client, differing), 0);
+}

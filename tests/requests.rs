@@ -1,0 +1,511 @@
+//! Requests as PostgREST makes them: one transaction each, in a session that is used again and again.
+
+use keywright_tests::{Database, one};
+use postgres::{Client, Config, NoTls};
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+const ANON: &str = "keywright_test Anon \"1\"";
+const WEB: &str = "keywright_test Web, User";
+const OTHER: &str = "keywright_test_other'";
+const REST: &str = "keywright_test Rest";
+
+fn ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Two users, each with a key, a Postgres role and a project of their own.
+struct Api {
+    database: Database,
+    roles: Roles,
+    ada: Key,
+    bob: Key,
+}
+
+/// The cluster's, so each test has its own.
+struct Roles {
+    anon: String,
+    web: String,
+    other: String,
+    rest: String,
+}
+
+struct Key {
+    token: String,
+    key_id: String,
+    user_id: String,
+}
+
+impl Api {
+    fn new(name: &str) -> Api {
+        let database = Database::new(name);
+        let mut client = database.connect();
+        let roles = Roles {
+            anon: format!("{ANON} {name}"),
+            web: format!("{WEB} {name}"),
+            other: format!("{OTHER} {name}"),
+            rest: format!("{REST} {name}"),
+        };
+        let (anon, web, other, rest) =
+            (ident(&roles.anon), ident(&roles.web), ident(&roles.other), ident(&roles.rest));
+        client
+            .batch_execute(&format!(
+                "DROP ROLE IF EXISTS {rest}, {web}, {other}, {anon};
+                 CREATE ROLE {anon} NOLOGIN; CREATE ROLE {web} NOLOGIN; CREATE ROLE {other} NOLOGIN;
+                 CREATE ROLE {rest} LOGIN NOINHERIT NOCREATEDB NOCREATEROLE NOSUPERUSER;
+                 GRANT {anon}, {web}, {other} TO {rest};
+                 SELECT keywright.ensure_user('ada', '', db_role => {}), keywright.ensure_user('bob', '', db_role => {});
+                 SELECT keywright.ensure_resource('project', 'p1'), keywright.ensure_resource('project', 'p2');
+                 SELECT keywright.bind_role('ada', 'project-owner', 'project', 'p1'), keywright.bind_role('bob', 'project-viewer', 'project', 'p2');
+                 CREATE SCHEMA api; GRANT USAGE ON SCHEMA api TO PUBLIC;
+                 CREATE TABLE api.tasks (id integer, project text);
+                 INSERT INTO api.tasks VALUES (1, 'p1'), (2, 'p2');
+                 ALTER TABLE api.tasks ENABLE ROW LEVEL SECURITY;
+                 CREATE POLICY mine ON api.tasks USING (keywright.is_permitted('project:read', 'project', project))
+                   WITH CHECK (keywright.is_permitted('project:update', 'project', project));
+                 GRANT SELECT, INSERT ON api.tasks TO {web}, {other}, {anon};
+                 CREATE VIEW api.me WITH (security_invoker) AS
+                   SELECT current_user::text AS role, keywright.current_user_id()::text AS user_id,
+                          keywright.current_api_key_id() AS key_id, (SELECT string_agg(id::text, ',') FROM api.tasks) AS tasks;
+                 GRANT SELECT ON api.me TO PUBLIC;",
+                literal(&roles.web),
+                literal(&roles.other),
+            ))
+            .unwrap();
+        for role in [&roles.anon, &roles.web, &roles.other] {
+            client.query_one("SELECT keywright.grant_access($1, 'requester')", &[role]).unwrap();
+        }
+        let mut key = |user: &str| {
+            let row = client
+                .query_one(
+                    "SELECT m.token, m.key_id, v.user_id::text
+                       FROM keywright.mint_api_key($1, 'rest') AS m, LATERAL keywright.verify_api_key(m.token) AS v",
+                    &[&user],
+                )
+                .unwrap();
+            Key { token: row.get(0), key_id: row.get(1), user_id: row.get(2) }
+        };
+        let (ada, bob) = (key("ada"), key("bob"));
+        Api { roles, database, ada, bob }
+    }
+
+    fn connect(&self) -> Client {
+        self.database.connect_as(&self.roles.rest, "")
+    }
+
+    fn admin(&self, sql: &str) {
+        self.database.connect().batch_execute(sql).unwrap();
+    }
+
+    fn get(&self, client: &mut Client, headers: &str) -> Answer {
+        self.request(client, "GET", headers, "SELECT role, user_id, key_id, tasks FROM api.me")
+    }
+
+    /// What PostgREST does: BEGIN, its settings in one statement, the pre-request function, the query, COMMIT.
+    fn request(&self, client: &mut Client, method: &str, headers: &str, query: &str) -> Answer {
+        let begin = if method == "GET" { "BEGIN READ ONLY" } else { "BEGIN" };
+        let settings = format!(
+            "SELECT set_config('search_path', '\"api\", \"public\"', true), set_config('role', {anon}, true),
+                    set_config('request.jwt.claims', {claims}, true), set_config('request.method', '{method}', true),
+                    set_config('request.path', '/me', true), set_config('request.headers', {headers}, true),
+                    set_config('request.cookies', '{{}}', true)",
+            anon = literal(&self.roles.anon),
+            claims = literal(&format!("{{\"role\":\"{}\"}}", self.roles.anon.replace('"', "\\\""))),
+            headers = literal(headers),
+        );
+        let mut run = || {
+            client.simple_query(begin)?;
+            client.simple_query(&settings)?;
+            client.simple_query("SELECT \"keywright\".\"check_request\"()")?;
+            let rows = client.simple_query(query)?;
+            client.simple_query("COMMIT")?;
+            Ok(rows)
+        };
+        let answer = match run() {
+            Ok(rows) => Answer::ok(&rows),
+            Err(error) => Answer::error(&error),
+        };
+        client.simple_query("ROLLBACK").unwrap();
+        answer
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        let Roles { anon, web, other, rest } = &self.roles;
+        let drop =
+            [rest, web, other, anon].map(|role| format!("DROP OWNED BY {r}; DROP ROLE {r}", r = ident(role)));
+        let mut client = self.database.connect();
+        for role in drop {
+            _ = client.batch_execute(&role);
+        }
+    }
+}
+
+#[derive(Debug, PartialEq)]
+struct Answer {
+    status: u16,
+    role: String,
+    user_id: Option<String>,
+    key_id: Option<String>,
+    tasks: Option<String>,
+}
+
+impl Answer {
+    fn ok(rows: &[postgres::SimpleQueryMessage]) -> Answer {
+        let row = rows.iter().find_map(|message| match message {
+            postgres::SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let get = |at: usize| row.and_then(|row| row.try_get(at).ok().flatten()).map(str::to_owned);
+        Answer {
+            status: 200,
+            role: get(0).unwrap_or_default(),
+            user_id: get(1),
+            key_id: get(2),
+            tasks: get(3),
+        }
+    }
+
+    fn error(error: &postgres::Error) -> Answer {
+        let db = error.as_db_error().unwrap_or_else(|| panic!("{error:?}"));
+        let status = status(db.code().code(), db.message());
+        Answer { status, role: db.message().to_owned(), user_id: None, key_id: None, tasks: None }
+    }
+}
+
+/// PostgREST's table, for a request without a token of its own.
+fn status(code: &str, message: &str) -> u16 {
+    match (code, &code[..2]) {
+        (custom, "PT") => custom[2..].parse().unwrap_or(500),
+        ("53400", _) => 500,
+        ("57P01", _) | (_, "08" | "53") => 503,
+        (_, "0L" | "0P" | "28") => 403,
+        ("22023", _) if message.starts_with("role") && message.ends_with("does not exist") => 401,
+        ("23503" | "23505", _) => 409,
+        ("25006", _) => 405,
+        (
+            _,
+            "25" | "2D" | "09" | "38" | "39" | "3B" | "40" | "54" | "55" | "57" | "58" | "F0" | "HV" | "XX",
+        ) => 500,
+        ("42501", _) => 401,
+        ("42883" | "42P01", _) => 404,
+        ("42P17" | "21000", _) => 500,
+        ("P0001", _) => 400,
+        (_, "P0") => 500,
+        _ => 400,
+    }
+}
+
+fn header(value: &str) -> String {
+    format!("{{\"accept\":\"*/*\",\"x-api-key\":{}}}", json(value))
+}
+
+fn json(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn anonymous(api: &Api) -> Answer {
+    Answer { status: 200, role: api.roles.anon.clone(), user_id: None, key_id: None, tasks: None }
+}
+
+fn adas(api: &Api) -> Answer {
+    Answer {
+        status: 200,
+        role: api.roles.web.clone(),
+        user_id: Some(api.ada.user_id.clone()),
+        key_id: Some(api.ada.key_id.clone()),
+        tasks: Some("1".into()),
+    }
+}
+
+fn bobs(api: &Api) -> Answer {
+    Answer {
+        status: 200,
+        role: api.roles.other.clone(),
+        user_id: Some(api.bob.user_id.clone()),
+        key_id: Some(api.bob.key_id.clone()),
+        tasks: Some("2".into()),
+    }
+}
+
+#[test]
+fn every_kind_of_key_gets_its_status() {
+    let api = Api::new("requests");
+    let mut client = api.connect();
+    let (ada, bob) = (&api.ada.token, &api.bob.token);
+    let junk = [
+        "".into(),
+        " ".into(),
+        "nonsense".into(),
+        "Zoë ключ 🔑".into(),
+        "x".repeat(1_000_000),
+        "kwk_AAAAAAAAAA-AAAAAAAAAAAAAAAAAAAAAA000000".into(),
+        "' OR true; --".into(),
+        format!("{ada} "),
+        format!("Bearer {ada}"),
+        format!("{ada},{bob}"),
+        ada.to_lowercase(),
+        format!("{}{}", &ada[..42], if ada.ends_with('0') { '1' } else { '0' }),
+        "\u{1}\u{7f}\"\\".into(),
+    ];
+    assert_eq!(api.get(&mut client, ""), anonymous(&api), "no headers at all");
+    assert_eq!(api.get(&mut client, "{}"), anonymous(&api));
+    assert_eq!(api.get(&mut client, "{\"authorization\":\"Bearer x\"}"), anonymous(&api));
+    for value in &junk {
+        assert_eq!(api.get(&mut client, &header(value)).status, 401, "{:.60}", value);
+        assert_eq!(api.get(&mut client, "{}"), anonymous(&api), "the next one in the session");
+    }
+    for headers in
+        ["{\"x-api-key\":null}", "{\"x-api-key\":7}", "{\"x-api-key\":[]}", "[", "[]", "7", "\"\"", "null"]
+    {
+        assert_eq!(api.get(&mut client, headers).status, 401, "{headers}");
+    }
+    let twice = [
+        format!("{{\"x-api-key\":\"{ada}\",\"x-api-key\":\"{ada}\"}}"),
+        format!("{{\"x-api-key\":\"{ada}\",\"X-Api-Key\":\"{bob}\"}}"),
+        format!("{{\"x-api-key\":\"{ada}\",\"x-api-key\":\"\"}}"),
+    ];
+    for headers in &twice {
+        assert_eq!(api.get(&mut client, headers).status, 401, "twice");
+    }
+    assert_eq!(api.get(&mut client, &header(ada)), adas(&api));
+    assert_eq!(api.get(&mut client, &format!("{{\"X-API-KEY\":\"{bob}\"}}")), bobs(&api));
+    // A key that dies: at the next request.
+    let mut dead = |sql: &str| {
+        assert_eq!(api.get(&mut client, &header(bob)), bobs(&api), "before {sql}");
+        api.admin(sql);
+        assert_eq!(api.get(&mut client, &header(bob)).status, 401, "{sql}");
+        assert_eq!(api.get(&mut client, "{}"), anonymous(&api));
+    };
+    dead("SELECT keywright.suspend_user('bob')");
+    api.admin("SELECT keywright.activate_user('bob')");
+    dead(&format!("SELECT keywright.revoke_api_key('{}')", api.bob.key_id));
+    let brief: String = one(
+        &mut api.database.connect(),
+        "SELECT token FROM keywright.mint_api_key('ada', 'brief', lifetime => '1 millisecond')",
+    );
+    std::thread::sleep(Duration::from_millis(5));
+    assert_eq!(api.get(&mut client, &header(&brief)).status, 401, "expired");
+}
+
+#[test]
+fn a_role_that_can_not_be_taken_is_forbidden() {
+    let api = Api::new("requests_role");
+    let (web, rest) = (ident(&api.roles.web), ident(&api.roles.rest));
+    let mut client = api.connect();
+    let headers = header(&api.ada.token);
+    let mut forbidden = |doing: String, undoing: String| {
+        assert_eq!(api.get(&mut client, &headers), adas(&api), "before {doing}");
+        api.admin(&doing);
+        assert_eq!(api.get(&mut client, &headers).status, 403, "{doing}");
+        assert_eq!(api.get(&mut client, "{}"), anonymous(&api), "after {doing}");
+        api.admin(&undoing);
+    };
+    forbidden(format!("REVOKE {web} FROM {rest}"), format!("GRANT {web} TO {rest}"));
+    for power in ["SUPERUSER", "BYPASSRLS", "CREATEROLE", "CREATEDB", "REPLICATION"] {
+        forbidden(format!("ALTER ROLE {web} {power}"), format!("ALTER ROLE {web} NO{power}"));
+    }
+    let renamed = ident(&format!("{} renamed", api.roles.web));
+    forbidden(
+        format!("ALTER ROLE {web} RENAME TO {renamed}"),
+        format!("ALTER ROLE {renamed} RENAME TO {web}"),
+    );
+}
+
+#[test]
+fn a_write_is_checked_and_a_failing_request_leaves_nothing() {
+    let api = Api::new("requests_write");
+    let mut client = api.connect();
+    let (ada, bob) = (header(&api.ada.token), header(&api.bob.token));
+    let insert = |project: &str| format!("INSERT INTO api.tasks VALUES (9, '{project}')");
+    assert_eq!(api.request(&mut client, "POST", &ada, &insert("p1")).status, 200);
+    assert_eq!(api.request(&mut client, "POST", &ada, &insert("p2")).status, 401, "another's project");
+    assert_eq!(api.request(&mut client, "POST", &bob, &insert("p2")).status, 401, "may read, not write");
+    assert_eq!(api.request(&mut client, "POST", "{}", &insert("p1")).status, 401, "nobody");
+    assert_eq!(api.get(&mut client, "{}"), anonymous(&api));
+    assert_eq!(api.request(&mut client, "GET", &ada, &insert("p1")).status, 405, "GET is READ ONLY");
+    // Whatever a request does to its session, the next one is who it says.
+    for mischief in [
+        "RESET ROLE",
+        "SET ROLE NONE",
+        "SET SESSION AUTHORIZATION DEFAULT",
+        "SELECT set_config('request.headers', '{}', false)",
+        "SET search_path = pg_temp",
+        "DISCARD PLANS",
+        "CREATE TEMP TABLE users (user_id uuid)",
+        "SELECT 1/0",
+        "COMMIT",
+        "ROLLBACK",
+        "SAVEPOINT s; SELECT 1/0",
+    ] {
+        _ = api.request(&mut client, "POST", &ada, mischief);
+        assert_eq!(api.get(&mut client, "{}"), anonymous(&api), "after {mischief}");
+        assert_eq!(api.get(&mut client, &bob), bobs(&api), "after {mischief}");
+    }
+    // Nor does a setting that a session may not change turn the check off.
+    let refused = api.request(&mut client, "POST", &ada, "SET keywright.api_key_header = 'nothing'");
+    assert_eq!(refused.status, 401);
+    assert_eq!(api.get(&mut client, &header("nonsense")).status, 401);
+}
+
+#[test]
+fn a_prepared_transaction_takes_no_key_along() {
+    let api = Api::new("requests_prepared");
+    let mut client = api.database.connect();
+    let whose = "SELECT coalesce(keywright.current_user_id()::text, 'nobody')";
+    let begin = format!("BEGIN; SELECT keywright.begin_request('{}')", api.ada.token);
+    client.batch_execute(&begin).unwrap();
+    assert_eq!(one::<String>(&mut client, whose), api.ada.user_id);
+    client.batch_execute("PREPARE TRANSACTION 'keywright_test_requests'").unwrap();
+    assert_eq!(one::<String>(&mut client, whose), "nobody");
+    client.batch_execute("COMMIT PREPARED 'keywright_test_requests'").unwrap();
+    // Nor does a procedure that commits.
+    client
+        .batch_execute(
+            "CREATE PROCEDURE public.two(token text) LANGUAGE plpgsql AS $$
+             BEGIN
+               PERFORM keywright.begin_request(token);
+               COMMIT;
+               IF keywright.current_user_id() IS NOT NULL THEN RAISE 'somebody'; END IF;
+             END $$",
+        )
+        .unwrap();
+    client.batch_execute(&format!("CALL public.two('{}')", api.ada.token)).unwrap();
+}
+
+#[test]
+fn a_failing_look_up_is_that_failure() {
+    let api = Api::new("requests_fault");
+    let mut client = api.connect();
+    let headers = header(&api.ada.token);
+    assert_eq!(api.get(&mut client, &headers), adas(&api));
+    let mut admin = api.database.connect();
+    admin.batch_execute("BEGIN; LOCK TABLE keywright.roles IN ACCESS EXCLUSIVE MODE").unwrap();
+    client.batch_execute("SET lock_timeout = '50ms'").unwrap();
+    assert_eq!(api.get(&mut client, &headers).status, 500, "a lock that can not be had");
+    client.batch_execute("RESET lock_timeout").unwrap();
+    admin.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(api.get(&mut client, &headers), adas(&api));
+}
+
+/// pgbouncer in transaction mode, gone at the end.
+struct Pooler {
+    child: Child,
+    dir: PathBuf,
+}
+
+impl Pooler {
+    fn start(api: &Api, connections: usize) -> Pooler {
+        // Short, because a socket's path may have 107 bytes at most; and pgbouncer's own user must get there.
+        let dir = PathBuf::from(format!("/tmp/keywright-pool.{}", std::process::id()));
+        _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir(&dir).unwrap();
+        let config = dir.join("pgbouncer.ini");
+        let users = dir.join("users");
+        std::fs::write(&users, format!("\"{}\" \"\"\n", api.roles.rest.replace('"', "\"\""))).unwrap();
+        std::fs::write(
+            &config,
+            format!(
+                "[databases]\n* = host={} port=5432\n[pgbouncer]\nlisten_addr =\nlisten_port = 6432\nunix_socket_dir = {}\n\
+                 auth_type = trust\nauth_file = {}\npool_mode = transaction\ndefault_pool_size = {connections}\n\
+                 max_client_conn = 100\nignore_startup_parameters = extra_float_digits\n",
+                std::env::var("PGHOST").unwrap(),
+                dir.display(),
+                users.display(),
+            ),
+        )
+        .unwrap();
+        // It refuses to run as root, as a server does.
+        let root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+        let mut command = if root {
+            assert!(Command::new("chown").args(["-R", "postgres"]).arg(&dir).status().unwrap().success());
+            let mut command = Command::new("runuser");
+            command.args(["-u", "postgres", "--", "/usr/sbin/pgbouncer", "-q"]);
+            command
+        } else {
+            let mut command = Command::new("/usr/sbin/pgbouncer");
+            command.arg("-q");
+            command
+        };
+        let child = command.arg(&config).stderr(Stdio::null()).spawn().expect("pgbouncer is installed");
+        let pooler = Pooler { child, dir };
+        for _ in 0..100 {
+            if pooler.config(api).connect(NoTls).is_ok() {
+                return pooler;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("pgbouncer did not start");
+    }
+
+    fn config(&self, api: &Api) -> Config {
+        let mut config = Config::new();
+        config.host_path(&self.dir).port(6432).user(&api.roles.rest).dbname(&api.database.name);
+        config
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        // runuser hands a TERM on.
+        _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        _ = self.child.wait();
+        _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+#[test]
+fn behind_a_transaction_pooler_nobody_is_ever_the_other() {
+    let api = Api::new("requests_pool");
+    let pooler = Pooler::start(&api, 2);
+    let servers = Mutex::new(HashSet::new());
+    std::thread::scope(|scope| {
+        for client_number in 0..8 {
+            let (api, pooler, servers) = (&api, &pooler, &servers);
+            scope.spawn(move || {
+                let mut client = pooler.config(api).connect(NoTls).unwrap();
+                for request in 0..25 {
+                    let query =
+                        "SELECT role, user_id, key_id, tasks, pg_backend_pid() FROM api.me, pg_sleep(0.001)";
+                    let (headers, expected) = match (client_number + request) % 5 {
+                        0 | 1 => (header(&api.ada.token), adas(api)),
+                        2 | 3 => (header(&api.bob.token), bobs(api)),
+                        _ => ("{}".into(), anonymous(api)),
+                    };
+                    assert_eq!(api.request(&mut client, "GET", &headers, query), expected);
+                    if request % 7 == 0 {
+                        let junk = api.request(&mut client, "GET", &header("nonsense"), query);
+                        assert_eq!(junk.status, 401);
+                    }
+                    client.simple_query("BEGIN").unwrap();
+                    if let Ok(rows) = client.simple_query("SELECT pg_backend_pid()") {
+                        for row in rows {
+                            if let postgres::SimpleQueryMessage::Row(row) = row {
+                                servers.lock().unwrap().insert(row.get(0).unwrap().to_owned());
+                            }
+                        }
+                    }
+                    client.simple_query("COMMIT").unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(servers.lock().unwrap().len(), 2, "server connections");
+}
