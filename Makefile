@@ -13,6 +13,9 @@ demo: ## See it work: installs what is missing, builds, starts a private cluster
 test: ## Everything, on every version in PG
 	@scripts/test $(PG)
 
+bench: ## Speed, each figure against a baseline measured in the same run
+	@scripts/bench $(PG)
+
 install: ## Build in release and install into the Postgres of PG_CONFIG
 	@scripts/install $(PG_CONFIG)
 
@@ -25,4 +28,4 @@ uninstall: ## Remove it from the Postgres of PG_CONFIG
 clean: ## Remove what was built
 	@scripts/clean
 
-.PHONY: demo test install installcheck uninstall clean help
+.PHONY: demo test bench install installcheck uninstall clean help

@@ -8,7 +8,12 @@ const ACL: &str = "SELECT string_agg(p.oid::regprocedure || ' ' || a.grantee::re
    FROM pg_proc AS p, aclexplode(p.proacl) AS a WHERE p.pronamespace = 'keywright'::regnamespace AND a.grantee <> p.proowner";
 const LISTED: &str = "SELECT coalesce((SELECT string_agg(k::text, E'\\n') FROM keywright.list_api_keys(include_inactive => true) AS k), '')
    || coalesce((SELECT string_agg(k::text, E'\\n') FROM keywright.list_gateway_keys() AS k), '')
-   || coalesce((SELECT string_agg(u::text, E'\\n') FROM keywright.list_users(true) AS u), '')";
+   || coalesce((SELECT string_agg(u::text, E'\\n') FROM keywright.list_users(true) AS u), '')
+   || coalesce((SELECT string_agg(t::text, E'\\n') FROM keywright.list_resource_types() AS t WHERE NOT built_in), '')
+   || coalesce((SELECT string_agg(r::text, E'\\n') FROM keywright.list_resource_types() AS t, keywright.list_resources(t.type) AS r), '')
+   || coalesce((SELECT string_agg(r::text, E'\\n') FROM keywright.list_roles() AS r WHERE NOT built_in), '')
+   || coalesce((SELECT string_agg(s::text, E'\\n') FROM keywright.list_scopes() AS s WHERE NOT built_in), '')
+   || coalesce((SELECT string_agg(b::text, E'\\n') FROM keywright.list_role_bindings() AS b), '')";
 
 /// Tokens, and whether each verifies.
 fn fill(client: &mut Client) -> Vec<(String, bool)> {
@@ -18,6 +23,19 @@ fn fill(client: &mut Client) -> Vec<(String, bool)> {
              SELECT keywright.ensure_user('alice', '');
              SELECT keywright.ensure_user('bob', '');
              SELECT keywright.ensure_user('carol', '');",
+        )
+        .unwrap();
+    client
+        .batch_execute(
+            "SELECT keywright.register_resource_type('workspace', 'project'), keywright.register_resource_type('folder', 'folder');
+             SELECT keywright.ensure_resource('organization', 'acme', name => 'Acme'), keywright.ensure_resource('folder', 'f1'),
+                    keywright.ensure_resource('folder', 'f2', 'f1'), keywright.ensure_resource('folder', 'f0', 'f2');
+             SELECT keywright.define_role('deployer', '{workspace:*}', 2), keywright.define_scope('deploy', '{workspace:*}');
+             CREATE TABLE public.projects (id bigint PRIMARY KEY, organization text);
+             SELECT keywright.track_table('public.projects', 'project', 'id', 'organization');
+             INSERT INTO public.projects VALUES (1, 'acme'), (2, NULL);
+             SELECT keywright.bind_role('alice', 'deployer', 'project', '1'), keywright.bind_role('bob', 'auditor');
+             SELECT keywright.bind_role('alice', 'project-viewer', 'project', '2', granted_by => 'operator')",
         )
         .unwrap();
     let mut tokens = Vec::new();
@@ -108,6 +126,25 @@ fn restored(format: &str) {
     client.batch_execute("SET SESSION AUTHORIZATION keywright_test_dump_verifier").unwrap();
     assert!(client.query_one("SELECT keywright.verify_api_key('x')", &[]).is_err());
     client.batch_execute("RESET SESSION AUTHORIZATION").unwrap();
+    // Roles, resources and their bindings permit what they did, and the application's table is still followed.
+    let permitted = |client: &mut Client, resource: &str| {
+        let sql = "SELECT keywright.has_permission('alice', 'workspace:start', 'workspace', $1)";
+        client.query_one(sql, &[&resource]).unwrap().get::<_, bool>(0)
+    };
+    client.batch_execute("SELECT keywright.ensure_resource('workspace', 'w1', '1'), keywright.ensure_resource('workspace', 'w2', '2')").unwrap();
+    assert!(permitted(&mut client, "w1") && !permitted(&mut client, "w2"));
+    client.batch_execute("INSERT INTO public.projects VALUES (3, 'acme'); UPDATE public.projects SET id = 10 WHERE id = 1; DELETE FROM public.projects WHERE id = 2").unwrap();
+    assert_eq!(
+        one::<String>(
+            &mut client,
+            "SELECT string_agg(resource_id, ',') FROM keywright.list_resources('project')"
+        ),
+        "10,3"
+    );
+    assert!(permitted(&mut client, "w1"));
+    client
+        .batch_execute("INSERT INTO keywright.roles (name, permissions, level) VALUES ('owner', '{*:*}', 0)")
+        .unwrap_err();
     // Inserts work, names are still taken, rules still hold, and a token of before can be kept or rotated.
     let fresh: String = one(&mut client, "SELECT token FROM keywright.mint_api_key('alice', 'fresh')");
     assert!(is_active(&mut client, &fresh));
@@ -131,4 +168,56 @@ fn custom_format() {
 #[test]
 fn plain_format() {
     restored("plain");
+}
+
+/// The application's table alone is dumped, dropped and restored: bindings on its rows outlive that.
+#[test]
+fn a_tracked_table_alone() {
+    let database = Database::new("dump_tracked");
+    let mut client = database.connect();
+    client
+        .batch_execute(
+            "CREATE TABLE public.projects (id uuid PRIMARY KEY, title text);
+             SELECT keywright.track_table('public.projects', 'project', name_column => 'title');
+             INSERT INTO public.projects SELECT gen_random_uuid(), 'p' || n FROM generate_series(1, 100) AS n;
+             SELECT keywright.ensure_user('u', '');
+             SELECT keywright.bind_role('u', 'project-owner', 'project', id::text) FROM public.projects",
+        )
+        .unwrap();
+    const STATE: &str = "SELECT string_agg(concat_ws(' ', resource_id, name), E'\\n') FROM keywright.list_resources('project')";
+    const BINDINGS: &str =
+        "SELECT string_agg(resource_id, ',' ORDER BY resource_id) FROM keywright.list_role_bindings('u')";
+    let before = [STATE, BINDINGS].map(|sql| one::<String>(&mut client, sql));
+    let file = std::env::temp_dir().join(format!("keywright-{}-tracked.dump", std::process::id()));
+    succeed(
+        program("pg_dump")
+            .args(["--format=custom", "--table=public.projects", "--file"])
+            .arg(&file)
+            .arg(&database.name),
+    );
+    client.batch_execute("DROP TABLE public.projects").unwrap();
+    let restore = |arguments: &[&str]| {
+        succeed(
+            program("pg_restore")
+                .args(["--exit-on-error", "--dbname", &database.name])
+                .args(arguments)
+                .arg(&file),
+        );
+    };
+    restore(&[]);
+    assert_eq!([STATE, BINDINGS].map(|sql| one::<String>(&mut client, sql)), before);
+    // The triggers came back with it. Rows that were missed meanwhile are registered by calling track_table again.
+    client.batch_execute("INSERT INTO public.projects VALUES (gen_random_uuid(), 'followed')").unwrap();
+    client.batch_execute("ALTER TABLE public.projects DISABLE TRIGGER USER; INSERT INTO public.projects VALUES (gen_random_uuid(), 'missed'); ALTER TABLE public.projects ENABLE TRIGGER USER").unwrap();
+    let track = "SELECT resources_changed FROM keywright.track_table('public.projects', 'project', name_column => 'title')";
+    assert_eq!((one::<i64>(&mut client, track), one::<i64>(&mut client, track)), (1, 0));
+    let names =
+        "SELECT count(*) FROM keywright.list_resources('project') WHERE name IN ('followed', 'missed')";
+    assert_eq!(one::<i64>(&mut client, names), 2);
+    // Only its rows: as DELETE and INSERT, each followed.
+    client.batch_execute("DELETE FROM public.projects").unwrap();
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM keywright.list_role_bindings('u')"), 0);
+    restore(&["--data-only"]);
+    assert_eq!(one::<String>(&mut client, STATE), before[0]);
+    std::fs::remove_file(&file).unwrap();
 }

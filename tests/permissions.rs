@@ -56,7 +56,8 @@ fn the_same_call_by_many_makes_one() {
         assert_eq!((count("created"), count("unchanged")), (1, CALLERS - 1), "{call}: {outcomes:?}");
     }
     let outcomes = in_parallel(&database, |client, number| {
-        let call = format!("ensure_resource('project', 'p1', name => 'name {number}', managed_by => 'plane')");
+        let call =
+            format!("ensure_resource('project', 'p1', name => 'name {number}', managed_by => 'plane')");
         outcome(client, &call)
     });
     assert!(outcomes.iter().all(|outcome| outcome == "updated"), "{outcomes:?}");

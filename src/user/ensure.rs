@@ -64,7 +64,7 @@ fn ensure_system_user(
         managed_by,
         organization_role,
     })?;
-    let changes = standing::settle(id, &holdings, managed_by)?;
+    let changes = standing::settle(id, &holdings, managed_by, outcome != "unchanged")?;
     if outcome == "unchanged" && !changes.is_empty() {
         outcome = "updated";
     }

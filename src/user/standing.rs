@@ -75,10 +75,12 @@ pub fn settle(
     user: Uuid,
     wanted: &Wanted,
     managed_by: Option<&[u8]>,
+    user_changed: bool,
 ) -> Result<Vec<JsonB>, Failure<'static>> {
     const MANAGER: &str = "SELECT username, managed_by FROM keywright.users WHERE user_id = $1";
     const CLOSE: &str = "SELECT FROM keywright.resource_types WHERE type = 'organization' FOR UPDATE";
-    if steps(user, wanted).is_empty() {
+    // An organization that is being made does not see a user that has just been written, nor the other way.
+    if !user_changed && steps(user, wanted).is_empty() {
         return Ok(Vec::new());
     }
     let named = |row: &spi::Row| (row.must::<String>(1), row.get::<String>(2));
