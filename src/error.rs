@@ -368,7 +368,7 @@ impl Failure<'_> {
                     quoted(column.as_bytes()),
                     quoted(table.as_bytes())
                 ),
-                "Its type is not one of uuid, smallint, integer, bigint, text and varchar, or a domain over these.",
+                "Its type is not one of uuid, smallint, integer, bigint, text and varchar, or a domain over these, or it is a virtual generated column.",
                 "Track another column.",
             ),
             Failure::NullId { table } => parts(

@@ -105,6 +105,7 @@ impl Drop for Open {
 #[derive(Debug)]
 pub struct Reader<const N: usize> {
     snapshot: pg_sys::Snapshot,
+    epoch: Epoch,
     open: [Open; N],
 }
 
@@ -118,9 +119,17 @@ impl<const N: usize> Reader<N> {
         let open = opened.try_into().expect("as many tables as asked for");
         // SAFETY: for a relation that is no catalogue this is always a new snapshot, also in parallel mode
         // and on a standby. Registered, so that it outlives later invalidation messages.
-        let snapshot =
-            unsafe { pg_sys::RegisterSnapshot(pg_sys::GetNonHistoricCatalogSnapshot(pg_sys::InvalidOid)) };
-        Ok(Reader { snapshot, open })
+        let (snapshot, epoch) = unsafe {
+            let fresh = pg_sys::GetNonHistoricCatalogSnapshot(pg_sys::InvalidOid);
+            let epoch = Epoch::of(&*fresh);
+            (pg_sys::RegisterSnapshot(fresh), epoch)
+        };
+        Ok(Reader { snapshot, epoch, open })
+    }
+
+    /// What everything is read as of.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// Asks the table with this position for the row with this key.
@@ -216,7 +225,10 @@ pub struct Epoch {
 impl Epoch {
     pub fn now() -> Epoch {
         // SAFETY: a snapshot of this very moment, as in `Reader::new`, only looked at.
-        let snapshot = unsafe { &*pg_sys::GetNonHistoricCatalogSnapshot(pg_sys::InvalidOid) };
+        Epoch::of(unsafe { &*pg_sys::GetNonHistoricCatalogSnapshot(pg_sys::InvalidOid) })
+    }
+
+    fn of(snapshot: &pg_sys::SnapshotData) -> Epoch {
         Epoch { ended: snapshot.snapXactCompletionCount, command: snapshot.curcid }
     }
 }

@@ -1,8 +1,6 @@
 //! Any number of parallel callers: one winner, nobody with an error or a dead token.
 
 use keywright_tests::{CALLERS, Database, Ensured, behind_a_lock, ensure, in_parallel, is_active, one};
-use std::thread;
-use std::time::Duration;
 
 fn outcomes(results: &[Ensured], outcome: &str) -> usize {
     results.iter().filter(|result| result.outcome == outcome).count()

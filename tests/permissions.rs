@@ -291,6 +291,133 @@ fn a_failing_look_up_is_neither_a_denial_nor_a_bad_token() {
     admin.batch_execute("DROP TABLE keywright.role_bindings CASCADE").unwrap_err();
 }
 
+/// Somebody waits for a lock in `call`, and `meanwhile` happens before it is let go. What the call then says.
+fn while_it_waits(
+    database: &Database,
+    begin: &str,
+    call: &str,
+    meanwhile: impl FnOnce(&mut Client),
+) -> Result<bool, postgres::Error> {
+    let mut holder = database.connect();
+    thread::scope(|scope| {
+        let mut client = database.connect();
+        client.batch_execute(begin).unwrap();
+        holder
+            .batch_execute(
+                "BEGIN; LOCK TABLE keywright.api_keys, keywright.resources IN ACCESS EXCLUSIVE MODE",
+            )
+            .unwrap();
+        let waiter = scope.spawn(move || client.query_one(call, &[]).map(|row| row.get(0)));
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+        let mut watcher = database.connect();
+        while one::<i64>(&mut watcher, waiting) == 0 {
+            thread::sleep(Duration::from_millis(5));
+        }
+        meanwhile(&mut holder);
+        holder.batch_execute("COMMIT").unwrap();
+        waiter.join().unwrap()
+    })
+}
+
+#[test]
+fn what_is_remembered_is_never_mixed_with_what_is_read() {
+    let database = Database::new("permissions_torn");
+    let mut client = database.connect();
+    client
+        .batch_execute(
+            "SELECT keywright.ensure_user('u', ''), keywright.ensure_resource('organization', 'o1'), keywright.ensure_resource('organization', 'o2');
+             SELECT keywright.ensure_resource('project', 'p1', 'o1'), keywright.ensure_resource('project', 'p9', 'o2');
+             SELECT keywright.bind_role('u', 'project-viewer', 'organization', 'o1')",
+        )
+        .unwrap();
+    let token: String = one(&mut client, "SELECT token FROM keywright.mint_api_key('u', 'k')");
+    let begin = format!(
+        "BEGIN; SELECT keywright.begin_request('{token}'); SELECT keywright.is_permitted('project:read', 'project', 'p1')"
+    );
+    let ask = "SELECT keywright.is_permitted('project:read', 'project', 'p9')";
+    // Neither before nor after may u read p9.
+    let moved = while_it_waits(&database, &begin, ask, |other| {
+        other
+            .batch_execute(
+                "SELECT keywright.unbind_role('u', 'project-viewer', 'organization', 'o1');
+                 SELECT keywright.ensure_resource('project', 'p9', 'o1')",
+            )
+            .unwrap();
+    });
+    assert!(!moved.unwrap());
+    client.batch_execute("SELECT keywright.bind_role('u', 'project-viewer', 'organization', 'o1')").unwrap();
+    let permitted = while_it_waits(&database, &begin, ask, |_| ());
+    assert!(permitted.unwrap(), "the measure can fail");
+    let suspended = while_it_waits(&database, &begin, ask, |other| {
+        other.batch_execute("SELECT keywright.suspend_user('u')").unwrap();
+    });
+    assert!(!suspended.unwrap());
+}
+
+#[test]
+fn a_backend_that_is_terminated_takes_nobody_along() {
+    let database = Database::new("permissions_terminated");
+    let mut bystander = database.connect();
+    bystander
+        .batch_execute("SELECT keywright.ensure_user('u', ''), keywright.ensure_resource('project', 'p1')")
+        .unwrap();
+    let token: String = one(
+        &mut bystander,
+        "SELECT token FROM keywright.mint_api_key('u', 'k', allow_list => '{project:p2}')",
+    );
+    let begin = format!("BEGIN; SELECT keywright.begin_request('{token}')");
+    for ask in [
+        "SELECT keywright.current_user_id() IS NULL",
+        "SELECT keywright.current_scopes() IS NULL",
+        "SELECT keywright.is_permitted('project:read', 'project', 'p1')",
+    ] {
+        let terminated = while_it_waits(&database, &begin, ask, |other| {
+            let end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE NOT granted";
+            other.batch_execute(end).unwrap();
+        });
+        let error = terminated.unwrap_err();
+        assert_eq!(
+            error.as_db_error().map(|error| error.code().code().to_owned()),
+            Some("57P01".into()),
+            "{ask}"
+        );
+        // Every other backend would have gone with a crash.
+        assert_eq!(one::<i32>(&mut bystander, "SELECT 1"), 1, "{ask}");
+    }
+    // An error inside leaves the context as it was, in the subtransaction around it too.
+    bystander.batch_execute(&begin).unwrap();
+    bystander
+        .batch_execute(
+            "DO $$ BEGIN PERFORM keywright.is_permitted('nonsense'); EXCEPTION WHEN OTHERS THEN NULL; END $$;
+             DO $$ BEGIN ASSERT keywright.current_user_id() IS NOT NULL; END $$; COMMIT",
+        )
+        .unwrap();
+}
+
+#[test]
+fn a_virtual_column_is_refused() {
+    let database = Database::new("permissions_virtual");
+    let mut client = database.connect();
+    if one::<i32>(&mut client, "SELECT current_setting('server_version_num')::integer") < 180_000 {
+        return;
+    }
+    client
+        .batch_execute("CREATE TABLE public.t (id text, b text, parent text GENERATED ALWAYS AS (lower(b)) VIRTUAL, s text GENERATED ALWAYS AS (lower(b)) STORED)")
+        .unwrap();
+    assert_eq!(
+        code(&mut client, "SELECT keywright.track_table('public.t', 'project', 'id', 'parent')"),
+        "42804"
+    );
+    assert_eq!(code(&mut client, "SELECT keywright.track_table('public.t', 'project', 'parent')"), "42804");
+    client.batch_execute("CREATE TRIGGER t AFTER INSERT ON public.t FOR EACH ROW EXECUTE FUNCTION keywright.track_resource('project', 'parent')").unwrap();
+    assert_eq!(code(&mut client, "INSERT INTO public.t VALUES ('1', 'A')"), "42804");
+    client.batch_execute("DROP TRIGGER t ON public.t; SELECT keywright.track_table('public.t', 'project', 's'); INSERT INTO public.t VALUES ('1', 'A')").unwrap();
+    assert_eq!(
+        one::<String>(&mut client, "SELECT resource_id FROM keywright.list_resources('project')"),
+        "a"
+    );
+}
+
 /// A small generator: the same trees in every run.
 struct Random(u64);
 

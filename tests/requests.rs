@@ -277,6 +277,8 @@ fn every_kind_of_key_gets_its_status() {
     {
         assert_eq!(api.get(&mut client, headers).status, 401, "{headers}");
     }
+    let deep = format!("{{\"x\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
+    assert_eq!(api.get(&mut client, &deep).status, 401, "nested deeper than the stack");
     let twice = [
         format!("{{\"x-api-key\":\"{ada}\",\"x-api-key\":\"{ada}\"}}"),
         format!("{{\"x-api-key\":\"{ada}\",\"X-Api-Key\":\"{bob}\"}}"),
@@ -322,6 +324,8 @@ fn a_role_that_can_not_be_taken_is_forbidden() {
     for power in ["SUPERUSER", "BYPASSRLS", "CREATEROLE", "CREATEDB", "REPLICATION"] {
         forbidden(format!("ALTER ROLE {web} {power}"), format!("ALTER ROLE {web} NO{power}"));
     }
+    let boss = ident(&format!("{} boss", api.roles.web));
+    forbidden(format!("CREATE ROLE {boss} SUPERUSER; GRANT {boss} TO {web}"), format!("DROP ROLE {boss}"));
     let renamed = ident(&format!("{} renamed", api.roles.web));
     forbidden(
         format!("ALTER ROLE {web} RENAME TO {renamed}"),

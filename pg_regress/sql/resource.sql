@@ -100,6 +100,9 @@ SELECT n, code, detail FROM (VALUES
   LATERAL public.refusal('SELECT keywright.ensure_resources(''project'', ' || args || ')');
 SELECT code, detail FROM public.refusal($$SELECT keywright.ensure_resources('folder', '{c0,c1}', '{c1,c0}')$$);
 SELECT code, detail FROM public.refusal($$SELECT keywright.ensure_resources('organization', '{o1}', '{acme}')$$);
+-- What belongs to a manager is left alone by callers that are none.
+SELECT code, message FROM public.refusal($$SELECT keywright.ensure_resources('organization', '{new,umbra}', names => '{New,Mine}')$$);
+SELECT keywright.ensure_resources('organization', '{umbra}', names => '{""}') AS as_it_is;
 -- A parent that never comes is refused when the transaction commits.
 BEGIN;
 SELECT keywright.ensure_resources('project', '{p9}', '{absent}');

@@ -68,6 +68,12 @@ SELECT * FROM app.seen;
 SELECT role, resource_type, resource_id FROM keywright.list_role_bindings('tracy') ORDER BY role;
 INSERT INTO app."Pro jects" VALUES (20, 'again', NULL);
 SELECT count(*) AS bindings FROM keywright.list_role_bindings(resource_type => 'project', resource_id => '20');
+-- What belongs to a manager is not the table's to change.
+SELECT keywright.ensure_resource('project', 'managed', managed_by => 'plane-a'), keywright.ensure_resource('project', '900', managed_by => 'plane-a');
+SELECT n, code, message FROM (VALUES
+  (1, $$INSERT INTO app."Pro jects" VALUES (900, 'taken over', NULL)$$),
+  (2, $$UPDATE app."Pro jects" SET "Key" = 900 WHERE "Key" = 20$$)) AS v (n, statement), LATERAL public.refusal(statement) ORDER BY n;
+SELECT keywright.delete_resource('project', 'managed'), keywright.delete_resource('project', '900');
 -- What is rolled back was never there.
 BEGIN;
 INSERT INTO app."Pro jects" VALUES (30, 'never', NULL);

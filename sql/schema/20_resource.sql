@@ -49,6 +49,7 @@ CREATE TABLE keywright.resources (
   CONSTRAINT resources_parent_fkey FOREIGN KEY (parent_type, parent_id) REFERENCES keywright.resources (type, id)
     ON UPDATE CASCADE ON DELETE SET NULL DEFERRABLE INITIALLY DEFERRED
 );
+CREATE INDEX resources_managed_idx ON keywright.resources (type, id) WHERE managed_by IS NOT NULL;
 CREATE INDEX resources_parent_idx ON keywright.resources (parent_type, parent_id) WHERE parent_id IS NOT NULL;
 ALTER TABLE keywright.resources ENABLE ROW LEVEL SECURITY;
 SELECT pg_catalog.pg_extension_config_dump('keywright.resources', '');
@@ -67,6 +68,7 @@ COMMENT ON INDEX keywright.resources_pkey IS 'A permission check finds parents b
 COMMENT ON CONSTRAINT resources_id_check ON keywright.resources IS 'The form of an id: never a pattern.';
 COMMENT ON CONSTRAINT resources_parent_check ON keywright.resources IS 'A parent has both type and id, and is another resource.';
 COMMENT ON CONSTRAINT resources_parent_fkey ON keywright.resources IS 'A parent exists at commit. A resource whose parent is deleted has none.';
+COMMENT ON INDEX keywright.resources_managed_idx IS 'Those that belong to a manager.';
 COMMENT ON INDEX keywright.resources_parent_idx IS 'The children of a resource.';
 
 CREATE FUNCTION keywright._register_resource_type(type text, parent_type text, managed_by text, OUT outcome text)
@@ -137,7 +139,7 @@ COMMENT ON FUNCTION keywright.ensure_resources(text, text[], text[], text[]) IS
 'ensure_resource for many resources of one type, in one statement.
 Arguments: type (registered); ids; parent_ids and names (as many as ids, a null element for none; null: leave all as they are). A parent may come later in the same transaction.
 Result: the number of resources that were made or changed.
-Errors: 22023 malformed argument, arrays of different lengths, a parent for a type that has none, a circle, or more than 16 ancestors; 42704 no such type; 23514 resources_id_check; 23503 resources_parent_fkey, at commit, when a parent is missing.';
+Errors: 22023 malformed argument, arrays of different lengths, a parent for a type that has none, a circle, or more than 16 ancestors; 42704 no such type; 42710 a resource that would change belongs to a manager; 23514 resources_id_check; 23503 resources_parent_fkey, at commit, when a parent is missing.';
 
 CREATE FUNCTION keywright.delete_resource(type text, id text, with_children boolean DEFAULT false) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -174,7 +176,7 @@ AS 'MODULE_PATHNAME', 'track_resource_wrapper';
 COMMENT ON FUNCTION keywright.track_resource() IS
 'Trigger function: keeps the resources of one type equal to the rows of an application''s table. track_table creates the triggers; one AFTER INSERT OR UPDATE OR DELETE ... FOR EACH ROW trigger works too and is slower for many rows at once.
 Arguments: type; the column with the id (uuid, smallint, integer, bigint, text or varchar, or a domain over these); the column with the parent''s id, or empty; the column with the name, or empty.
-Errors: 39P01 not called as such a trigger; 42704 no such type; 42703 no such column; 42804 the column''s type is not supported; 23502 an id is null; 23514 resources_id_check; 22023 a circle, or more than 16 ancestors; 55000 TRUNCATE, which is refused: use DELETE; 23503 resources_parent_fkey, at commit, when the parent is not registered.';
+Errors: 39P01 not called as such a trigger; 42704 no such type; 42703 no such column; 42804 the column''s type is not supported; 23502 an id is null; 23514 resources_id_check; 22023 a circle, or more than 16 ancestors; 42710 a resource that would change belongs to a manager; 55000 TRUNCATE, which is refused: use DELETE; 23503 resources_parent_fkey, at commit, when the parent is not registered.';
 
 -- Invoker on purpose: what it does to the caller's table, it does with the caller's rights.
 CREATE FUNCTION keywright.track_table(
@@ -192,6 +194,7 @@ DECLARE
   change text;
   column_name text;
   column_type oid;
+  is_virtual boolean;
 BEGIN
   IF num_nulls(tracked, type, id_column) > 0 THEN
     RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'tracked, type and id_column must not be null',
@@ -199,17 +202,17 @@ BEGIN
   END IF;
   PERFORM keywright.ensure_resources(type, '{}');
   FOREACH column_name IN ARRAY array_remove(arguments[2:4], '') LOOP
-    column_type := (SELECT a.atttypid FROM pg_attribute AS a
-                     WHERE a.attrelid = tracked AND a.attname = column_name AND a.attnum > 0 AND NOT a.attisdropped);
+    SELECT a.atttypid, a.attgenerated = 'v' INTO column_type, is_virtual FROM pg_attribute AS a
+     WHERE a.attrelid = tracked AND a.attname = column_name AND a.attnum > 0 AND NOT a.attisdropped;
     WHILE EXISTS (SELECT FROM pg_type AS t WHERE t.oid = column_type AND t.typtype = 'd') LOOP
       column_type := (SELECT t.typbasetype FROM pg_type AS t WHERE t.oid = column_type);
     END LOOP;
     IF column_type IS NULL THEN
       RAISE EXCEPTION USING ERRCODE = '42703', MESSAGE = format('column %I of table %s does not exist', column_name, tracked),
         DETAIL = 'Nothing was tracked.', HINT = 'Name a column of the table, as it is spelled.';
-    ELSIF column_type <> ALL ('{uuid,int2,int4,int8,text,varchar}'::regtype[]) THEN
+    ELSIF is_virtual OR column_type <> ALL ('{uuid,int2,int4,int8,text,varchar}'::regtype[]) THEN
       RAISE EXCEPTION USING ERRCODE = '42804', MESSAGE = format('column %I of table %s can not be tracked', column_name, tracked),
-        DETAIL = 'Its type is not one of uuid, smallint, integer, bigint, text and varchar, or a domain over these.',
+        DETAIL = 'Its type is not one of uuid, smallint, integer, bigint, text and varchar, or a domain over these, or it is a virtual generated column.',
         HINT = 'Track another column.';
     END IF;
   END LOOP;
@@ -260,7 +263,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION keywright.track_table(regclass, text, text, text, text) IS
-'Lets an application''s own table decide which resources of a type exist: creates the triggers keywright_track_* on it, and registers the rows that are there. From then on INSERT, COPY, UPDATE (also of the id, which takes the bindings along, and of the parent) and DELETE (also by ON DELETE CASCADE, which takes the bindings away) are followed in the same statement. TRUNCATE is refused. Calling it again after a restore registers what is missing.
+'Lets an application''s own table decide which resources of a type exist: creates the triggers keywright_track_* on it, and registers the rows that are there. From then on INSERT, COPY, UPDATE (also of the id, which takes the bindings along, and of the parent) and DELETE (also by ON DELETE CASCADE, which takes the bindings away) are followed in the same statement. TRUNCATE is refused. Calling it again after a restore registers what is missing. The triggers stay when the capability of who made them is revoked: drop them to end it.
 Runs with the rights of the caller, who must own the table; the caller needs the capability reconciler or admin.
 Arguments: tracked; type (registered); id_column, parent_column and name_column (parent_column null: no parents are kept; name_column null: no names).
 Result: outcome created, updated or unchanged; resources_changed (resources made or changed by this call).

@@ -35,7 +35,7 @@ CREATE FUNCTION keywright.is_permitted(
 LANGUAGE c STABLE PARALLEL RESTRICTED COST 20
 AS 'MODULE_PATHNAME', 'is_permitted_wrapper';
 COMMENT ON FUNCTION keywright.is_permitted(text, text, text) IS
-'Tells whether the API key this transaction acts for permits something: its scopes, its allow-list and the roles of its owner must all cover it. For row security policies; sees a revocation from the moment it commits, also in the middle of a statement.
+'Tells whether the API key this transaction acts for permits something: its scopes, its allow-list and the roles of its owner must all cover it. For row security policies; sees a revocation from the moment it commits, also in the middle of a statement (where the arguments are constant, Postgres asks once a statement).
 Arguments: permission (type:action); resource_type and resource_id (both null: everywhere; only one null: false). An entry of an allow-list and a role binding cover a resource and what lies below it. A resource that is not registered lies below nothing.
 Result: true or false; false when the transaction acts for no key, or for one that is no longer live.
 Errors: 22023 malformed permission.';
@@ -62,7 +62,7 @@ BEGIN
   BEGIN
     tokens := ARRAY(SELECT h.value FROM json_each_text(headers::json) AS h
                      WHERE lower(h.key COLLATE "C") = lower(header COLLATE "C"));
-  EXCEPTION WHEN data_exception THEN
+  EXCEPTION WHEN data_exception OR program_limit_exceeded OR feature_not_supported THEN
     RAISE SQLSTATE 'PT401' USING MESSAGE = 'Unauthorized', DETAIL = 'The headers of the request can not be read.', HINT = hint;
   END;
   IF cardinality(tokens) = 0 THEN
@@ -79,7 +79,8 @@ BEGIN
     RETURN;
   END IF;
   fault := (SELECT CASE WHEN count(*) = 0 THEN 'does not exist'
-                        WHEN bool_or(r.rolsuper OR r.rolbypassrls OR r.rolreplication OR r.rolcreaterole OR r.rolcreatedb)
+                        WHEN bool_or(r.rolsuper OR r.rolbypassrls OR r.rolreplication OR r.rolcreaterole OR r.rolcreatedb
+                                     OR EXISTS (SELECT FROM pg_roles AS s WHERE s.rolsuper AND pg_has_role(r.oid, s.oid, 'MEMBER')))
                         THEN 'is too powerful to be acted as' END
               FROM pg_roles AS r WHERE r.rolname = db_role);
   IF fault IS NULL THEN

@@ -3,8 +3,10 @@
 //! Entered in a subtransaction, it goes when that is rolled back, and what was before is back.
 
 use super::standing::Standing;
+use crate::authority;
 use crate::error::Failure;
 use crate::probe::Epoch;
+use keywright_core::resource::Resource;
 use pgrx::datum::Uuid;
 use pgrx::pg_sys;
 use std::cell::RefCell;
@@ -30,10 +32,41 @@ impl Context {
         let now = Epoch::now();
         if self.known.as_ref().is_none_or(|(epoch, _)| *epoch != now) {
             self.known = None;
-            self.known = Some((now, Standing::of(&self.key_id)?));
+            let source = authority::source()?;
+            self.known = Some((source.epoch(), Standing::of(&self.key_id, &source)));
         }
         let standing = self.known.as_mut().and_then(|(_, standing)| standing.as_mut());
         Ok(standing.filter(|standing| standing.is_live()))
+    }
+
+    pub fn permits(
+        &mut self,
+        permission: &[u8],
+        kind: Option<&[u8]>,
+        id: Option<&[u8]>,
+    ) -> Result<bool, Failure<'static>> {
+        let Some(standing) = self.standing()? else { return Ok(false) };
+        match standing.permits(permission, kind, id)? {
+            Some(answer) => Ok(answer),
+            None => self.permits_afresh(permission, kind, id),
+        }
+    }
+
+    /// Without anything that is remembered, all under one snapshot: for when somebody committed between what was
+    /// remembered and the look-up of a resource.
+    fn permits_afresh(
+        &mut self,
+        permission: &[u8],
+        kind: Option<&[u8]>,
+        id: Option<&[u8]>,
+    ) -> Result<bool, Failure<'static>> {
+        let permission = authority::question(Some(permission))?;
+        let text = |text: Option<&[u8]>| text.and_then(|text| str::from_utf8(text).ok()).map(str::to_owned);
+        let (Some(kind), Some(id)) = (text(kind), text(id)) else { return Ok(false) };
+        let source = authority::source()?;
+        let standing = Standing::of(&self.key_id, &source).filter(Standing::is_live);
+        let path = authority::path(Some(Resource { kind, id }), &source);
+        Ok(standing.is_some_and(|standing| standing.covers(&permission, &path)))
     }
 }
 
@@ -51,11 +84,26 @@ pub fn enter(context: Context) {
     });
 }
 
+/// A context that is being asked, put back when that is done or an error unwinds.
+struct Taken(Option<(i32, Context)>);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(taken) = self.0.take() {
+            ENTERED.with_borrow_mut(|entered| entered.push(taken));
+        }
+    }
+}
+
 /// Asks the context in force; nothing when there is none.
+///
+/// It is taken out meanwhile: a backend that is terminated while it waits ends its transaction on top of this
+/// call, and must not find it borrowed.
 pub fn ask<R>(
     question: impl FnOnce(&mut Context) -> Result<R, Failure<'static>>,
 ) -> Result<Option<R>, Failure<'static>> {
-    ENTERED.with_borrow_mut(|entered| entered.last_mut().map(|(_, context)| question(context)).transpose())
+    let mut taken = Taken(ENTERED.with_borrow_mut(Vec::pop));
+    taken.0.as_mut().map(|(_, context)| question(context)).transpose()
 }
 
 /// Called while the library is loaded, which happens before any context is entered.
@@ -65,6 +113,11 @@ pub fn watch_transactions() {
         pg_sys::RegisterXactCallback(Some(at_end), null_mut());
         pg_sys::RegisterSubXactCallback(Some(at_subtransaction_end), null_mut());
     }
+}
+
+/// For the callbacks, which must never panic. Nobody borrows while Postgres runs, so it is always free.
+fn with_entered(change: impl FnOnce(&mut Vec<(i32, Context)>)) {
+    _ = ENTERED.try_with(|entered| entered.try_borrow_mut().map(|mut entered| change(&mut entered)));
 }
 
 // SAFETY (both): Postgres calls them with the transaction's own state in order; they touch only memory of ours,
@@ -79,7 +132,7 @@ unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _: *mut c_voi
             | XACT_EVENT_PARALLEL_COMMIT
             | XACT_EVENT_PARALLEL_ABORT
     ) {
-        ENTERED.with_borrow_mut(Vec::clear);
+        with_entered(Vec::clear);
     }
 }
 
@@ -92,7 +145,7 @@ unsafe extern "C-unwind" fn at_subtransaction_end(
     use pg_sys::SubXactEvent::*;
     // SAFETY: a transaction is running; during these events it is at the depth of the one that ends.
     let depth = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
-    ENTERED.with_borrow_mut(|entered| match event {
+    with_entered(|entered| match event {
         SUBXACT_EVENT_ABORT_SUB => entered.retain(|(at, _)| *at < depth),
         SUBXACT_EVENT_COMMIT_SUB => {
             if entered.last().is_some_and(|(at, _)| *at == depth) {

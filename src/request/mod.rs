@@ -60,9 +60,6 @@ fn is_permitted(
     resource_id: Option<&[u8]>,
 ) -> Result<bool, ErrorReport> {
     let permission = crate::args::required("permission", permission)?;
-    let answer = context::ask(|context| match context.standing()? {
-        Some(standing) => standing.permits(permission, resource_type, resource_id),
-        None => Ok(false),
-    })?;
+    let answer = context::ask(|context| context.permits(permission, resource_type, resource_id))?;
     Ok(answer.unwrap_or(false))
 }

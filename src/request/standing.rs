@@ -2,12 +2,12 @@
 
 use crate::clock::{self, Moment};
 use crate::error::Failure;
-use crate::probe::Reader;
+use crate::probe::{Epoch, Reader};
 use crate::{api_key, authority, resource};
-use authority::{Limits, Roles};
+use authority::{Limits, Roles, Source};
 use keywright_core::allow_list::Entry;
 use keywright_core::permission::Permission;
-use keywright_core::resource::Resource;
+use keywright_core::resource::{Resource, is_id};
 use std::collections::HashMap;
 
 /// Answers that are remembered for one permission; more would be forgotten and begun anew.
@@ -19,13 +19,14 @@ const LOOKUPS: usize = 64;
 const TIMES: usize = 64;
 
 /// Permissions that are remembered; a policy names one or two.
-const MOST_PERMISSIONS: usize = 64;
+const MOST_PERMISSIONS: usize = 16;
 
 /// Things by type and id, asked for without making a copy of either.
 type ByResource<T> = HashMap<String, HashMap<String, T>>;
 
 #[derive(Debug)]
 pub struct Standing {
+    epoch: Epoch,
     /// The scopes as the key carries them.
     pub names: Vec<String>,
     expires_at: Moment,
@@ -79,27 +80,34 @@ fn reader() -> Result<Reader<2>, Failure<'static>> {
 
 impl Standing {
     /// Nothing when the key is not live.
-    pub fn of(key_id: &str) -> Result<Option<Standing>, Failure<'static>> {
-        let source = authority::source()?;
-        Ok(api_key::look(&source, key_id, |key, owner| Standing {
+    pub fn of(key_id: &str, source: &Source) -> Option<Standing> {
+        api_key::look(source, key_id, |key, owner| Standing {
+            epoch: source.epoch(),
             names: key.texts(api_key::column::SCOPES),
             expires_at: key.time(api_key::column::EXPIRES_AT).unwrap_or(Moment::MIN),
-            limits: Limits::of(key, &source),
-            roles: Roles::of_datum(owner, &source),
+            limits: Limits::of(key, source),
+            roles: Roles::of_datum(owner, source),
             asked: Vec::new(),
-        }))
+        })
+    }
+
+    pub fn covers(&self, permission: &Permission, path: &[Resource]) -> bool {
+        self.limits.in_scope(permission)
+            && self.limits.allow(permission, path)
+            && self.roles.cover(permission, path)
     }
 
     pub fn is_live(&self) -> bool {
         clock::now() < self.expires_at
     }
 
+    /// Nothing when a resource had to be looked up and the rest is of an earlier epoch.
     pub fn permits(
         &mut self,
         permission: &[u8],
         kind: Option<&[u8]>,
         id: Option<&[u8]>,
-    ) -> Result<bool, Failure<'static>> {
+    ) -> Result<Option<bool>, Failure<'static>> {
         let at = match self.asked.iter().position(|asked| asked.text == permission) {
             Some(at) => at,
             None => {
@@ -111,17 +119,17 @@ impl Standing {
                 self.asked.len() - 1
             }
         };
-        let (limits, asked) = (&self.limits, &mut self.asked[at]);
+        let (limits, epoch, asked) = (&self.limits, self.epoch, &mut self.asked[at]);
         if !asked.in_scope {
-            return Ok(false);
+            return Ok(Some(false));
         }
         match (kind, id) {
-            (None, None) => Ok(asked.everywhere && limits.allow(&asked.permission, &[])),
+            (None, None) => Ok(Some(asked.everywhere && limits.allow(&asked.permission, &[]))),
             (Some(kind), Some(id)) => match (str::from_utf8(kind), str::from_utf8(id)) {
-                (Ok(kind), Ok(id)) => Ok(asked.cover(limits, kind, id)?.is_full()),
-                _ => Ok(false),
+                (Ok(kind), Ok(id)) => Ok(asked.cover(limits, epoch, kind, id)?.map(Covered::is_full)),
+                _ => Ok(Some(false)),
             },
-            _ => Ok(false),
+            _ => Ok(Some(false)),
         }
     }
 
@@ -154,24 +162,34 @@ impl Standing {
 
 impl Asked {
     /// Looks at the resource itself, then among the answers, then at those above.
-    fn cover(&mut self, limits: &Limits, kind: &str, id: &str) -> Result<Covered, Failure<'static>> {
+    fn cover(
+        &mut self,
+        limits: &Limits,
+        epoch: Epoch,
+        kind: &str,
+        id: &str,
+    ) -> Result<Option<Covered>, Failure<'static>> {
         let own = self.own(limits, kind, id);
-        if own.is_full() {
-            return Ok(own);
+        // What can not be registered lies below nothing, and is not remembered.
+        if own.is_full() || !is_id(id) {
+            return Ok(Some(own));
         }
         if let Some(known) = get(&self.answers, kind, id) {
-            return Ok(*known);
+            return Ok(Some(*known));
         }
         if self.complete {
-            return Ok(own);
+            return Ok(Some(own));
         }
         let reader = reader()?;
+        if reader.epoch() != epoch {
+            return Ok(None);
+        }
         self.lookups += 1;
         if self.lookups >= self.patience {
             self.patience = self.lookups * 4;
             self.complete = self.read_all(limits, &reader);
         }
-        Ok(self.look_up(limits, &reader, kind, id))
+        Ok(Some(self.look_up(limits, &reader, kind, id)))
     }
 
     /// Goes up only as far as it takes.

@@ -1,7 +1,7 @@
 //! ensure_resource, ensure_resources, delete_resource.
 
 use super::kind::Kind;
-use super::store::{Wanted, changed, remove, store};
+use super::store::{Wanted, changed, remove, require_unmanaged, store};
 use super::{exists, hold};
 use crate::error::{Failure, Fault};
 use crate::{args, spi};
@@ -130,7 +130,9 @@ fn ensure_resources(
     };
     let wanted = Wanted { ids, parents, names };
     wanted.check(&kind)?;
-    Ok(store(&kind, &changed(&kind, wanted))? as i64)
+    let wanted = changed(&kind, wanted);
+    require_unmanaged(&kind, &wanted.ids)?;
+    Ok(store(&kind, &wanted)? as i64)
 }
 
 #[pg_extern(sql = false)]

@@ -87,6 +87,20 @@ pub fn changed(kind: &Kind, wanted: Wanted) -> Wanted {
     changed
 }
 
+/// Refuses to touch what belongs to a manager, for callers that are none.
+pub fn require_unmanaged(kind: &Kind, ids: &[String]) -> Result<(), Failure<'static>> {
+    const MANAGED: &str = r#"
+        SELECT id, managed_by FROM keywright.resources
+         WHERE type = $1 AND id = ANY ($2) AND managed_by IS NOT NULL LIMIT 1"#;
+    let args = [kind.name.as_str().into(), ids.to_vec().into()];
+    match spi::read(MANAGED, &args, |row| (row.must::<String>(1), row.must::<String>(2))).pop() {
+        None => Ok(()),
+        Some((id, manager)) => {
+            Err(Failure::OtherManager { what: format!("{} \"{id}\"", kind.name), manager })
+        }
+    }
+}
+
 /// Makes and changes resources; how many there were to make or change.
 pub fn store(kind: &Kind, wanted: &Wanted) -> Result<u64, Failure<'static>> {
     const STORE: &str = r#"

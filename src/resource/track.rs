@@ -5,7 +5,7 @@
 
 use super::ensure::name as readable;
 use super::kind::Kind as Type;
-use super::store::{Wanted, remove, rename, store};
+use super::store::{Wanted, remove, rename, require_unmanaged, store};
 use crate::error::Failure;
 use keywright_core::text::Kind;
 use pgrx::callconv::{BoxRet, FcInfo};
@@ -124,6 +124,7 @@ impl<'a> Trigger<'a> {
             ids.push(row.read(&columns, &self.table())?.id);
         }
         for ids in ids.chunks(BATCH) {
+            require_unmanaged(&kind, ids)?;
             remove(&kind, ids.to_vec());
         }
         Ok(())
@@ -145,6 +146,8 @@ impl<'a> Trigger<'a> {
             new.into(&mut wanted);
         }
         wanted.check(&kind)?;
+        let old: Vec<String> = renamed.iter().map(|(old, _)| old.clone()).collect();
+        require_unmanaged(&kind, &old)?;
         rename(&kind, &renamed);
         flush(&kind, wanted)
     }
@@ -166,7 +169,7 @@ impl<'a> Trigger<'a> {
                 return Err(Failure::NoColumn { column, table });
             }
             let kind = pg_sys::getBaseType(pg_sys::SPI_gettypeid(shape, number));
-            if !TYPES.contains(&kind) {
+            if !TYPES.contains(&kind) || is_virtual(shape, number) {
                 let (column, table) = shown();
                 return Err(Failure::ColumnType { column, table });
             }
@@ -203,9 +206,26 @@ impl<'a> Trigger<'a> {
     }
 }
 
+/// A virtual generated column has no value in a row as it is stored.
+///
+/// # Safety
+/// `number` is that of a column of `shape`.
+#[cfg(feature = "pg18")]
+unsafe fn is_virtual(shape: pg_sys::TupleDesc, number: i32) -> bool {
+    // SAFETY: as above.
+    unsafe { (*pg_sys::TupleDescAttr(shape, number - 1)).attgenerated == b'v' as c_char }
+}
+
+/// There are none before PostgreSQL 18.
+#[cfg(not(feature = "pg18"))]
+unsafe fn is_virtual(_: pg_sys::TupleDesc, _: i32) -> bool {
+    false
+}
+
 fn flush(kind: &Type, wanted: Wanted) -> Result<(), Failure<'static>> {
     pgrx::check_for_interrupts!();
     wanted.check(kind)?;
+    require_unmanaged(kind, &wanted.ids)?;
     store(kind, &wanted)?;
     Ok(())
 }
