@@ -8,10 +8,18 @@ pub fn required<'a, T>(argument: &'static str, value: Option<T>) -> Result<T, Fa
     value.ok_or(Failure::Null { argument })
 }
 
-/// Text that names something of ours, all of which is ASCII or comes as UTF-8.
+/// Text that names something of ours: UTF-8, and in a database of another encoding ASCII.
 pub fn text<'a, 'b>(argument: &'static str, value: Option<&'a [u8]>) -> Result<&'a str, Failure<'b>> {
-    str::from_utf8(required(argument, value)?)
-        .map_err(|_| Fault::new(argument, "It is not text in UTF-8.", "").into())
+    name(required(argument, value)?).ok_or_else(|| {
+        let sentence = "It has other characters than ASCII, which takes a database in UTF8.";
+        Fault::new(argument, sentence, "").into()
+    })
+}
+
+pub fn name(bytes: &[u8]) -> Option<&str> {
+    // SAFETY: looks at the database's own state.
+    let utf8 = unsafe { pgrx::pg_sys::GetDatabaseEncoding() } == pgrx::pg_sys::pg_enc::PG_UTF8 as i32;
+    str::from_utf8(bytes).ok().filter(|text| utf8 || text.is_ascii())
 }
 
 /// The faults of several arguments, so that they are reported together.

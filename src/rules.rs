@@ -23,7 +23,10 @@ fn name_fault(
     let constraint = args::required("constraint_name", constraint_name)?;
     let rule = Rule::of_constraint(constraint)
         .ok_or_else(|| Failure::Broken { object: format!("rule {constraint}") })?;
-    Ok(match rule.check(args::required(rule.argument(), name)?) {
+    let name = args::required(rule.argument(), name)?;
+    // What can not be a name in this encoding is none in any.
+    let checked = rule.check(if args::name(name).is_some() { name } else { &[0xff] });
+    Ok(match checked {
         Ok(_) => Record::NONE,
         Err(broken) => Record::new(
             fcinfo,

@@ -3,9 +3,10 @@
 use crate::definition::{definition, lock, settle};
 use crate::error::{Failure, Fault};
 use crate::{args, spi};
+use keywright_core::permission::{self, Permission};
 use keywright_core::registry::{Lazy, Registry};
+use keywright_core::scope::ALL;
 use keywright_core::text::Kind;
-use keywright_core::{permission, scope};
 use pgrx::datum::Array;
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -33,6 +34,7 @@ fn define_scope(
     list: Option<Array<&[u8]>>,
     managed_by: Option<&[u8]>,
 ) -> Result<&'static str, ErrorReport> {
+    const CARRIED: &str = "SELECT FROM keywright.api_keys WHERE $1 = ANY (scopes) LIMIT 1";
     const LOOK: &str = "SELECT permissions = $2, built_in, managed_by FROM keywright.scopes WHERE name = $1";
     const INSERT: &str = "INSERT INTO keywright.scopes (name, permissions, managed_by) VALUES ($1, $2, $3)";
     const UPDATE: &str = r#"
@@ -58,6 +60,10 @@ fn define_scope(
             let sentence = "It reads as a permission, because its first word is a type of resource.";
             return Err(Fault::new("name", sentence, "Choose a name with another first word.").into());
         }
+        if !spi::read(CARRIED, &args()[..1], |_| ()).is_empty() {
+            let sentence = "API keys carry it already, as a permission of a type that was deleted.";
+            return Err(Fault::new("name", sentence, "Choose another name.").into());
+        }
         spi::count(INSERT, &args());
         Ok(())
     };
@@ -80,6 +86,7 @@ fn delete_scope(name: Option<&[u8]>) -> Result<bool, ErrorReport> {
         Some(true) => return Err(Failure::BuiltIn { what: format!("scope \"{name}\"") }.into()),
         Some(false) => (),
     }
+    lock("scopes");
     spi::write(HOLD, &[name.into()], |_| ());
     if !spi::read(CARRIED, &[name.into()], |_| ()).is_empty() {
         let (by, hint) = ("API keys carry it.", "Revoke and purge them first: see keywright.list_api_keys.");
@@ -88,11 +95,24 @@ fn delete_scope(name: Option<&[u8]>) -> Result<bool, ErrorReport> {
     Ok(spi::count(DELETE, &[name.into()]) > 0)
 }
 
-/// Holds the scopes a new key carries, so that none is deleted meanwhile. What is no name of a scope is a
-/// permission, and holds nothing.
-pub fn hold(scopes: &[String]) {
-    const HOLD: &str = "SELECT FROM keywright.scopes WHERE name = ANY ($1) AND NOT built_in FOR KEY SHARE";
-    if scopes.iter().any(|name| name != scope::ALL) {
-        spi::write(HOLD, &[scopes.to_vec().into()], |_| ());
+/// Holds the scopes a new key carries, so that none is deleted before the key is there. A name that is no longer
+/// a scope, and no permission of a registered type either, is refused.
+pub fn hold(scopes: &[String]) -> Result<(), Failure<'static>> {
+    const HOLD: &str = "SELECT name FROM keywright.scopes WHERE name = ANY ($1) ORDER BY name FOR KEY SHARE";
+    if scopes.iter().all(|name| name == ALL) {
+        return Ok(());
+    }
+    let held: Vec<String> = spi::write(HOLD, &[scopes.to_vec().into()], |row| row.must(1));
+    let registry = registry();
+    let known = |name: &str| {
+        held.iter().any(|held| held == name)
+            || Permission::parse(name).is_some_and(|at| at.kind() == "*" || registry.has_type(at.kind()))
+    };
+    match scopes.iter().find(|name| !known(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let sentence = format!("\"{name}\" has just been deleted.");
+            Err(Fault::new("scopes", sentence, "See keywright.list_scopes().").into())
+        }
     }
 }

@@ -107,6 +107,34 @@ pub fn count(sql: &'static str, args: &[Arg]) -> u64 {
     touched
 }
 
+/// As `read`, planned for this call: for lists of any length, and statements put together with quoted
+/// identifiers. Sees what the command that is running has written.
+pub fn read_once<T>(sql: &str, args: &[Arg], mut each: impl FnMut(&Row) -> T) -> Vec<T> {
+    let mut rows = Vec::new();
+    run(
+        || prepare(sql, &types(args)),
+        args,
+        latest(),
+        false,
+        |_, table| collect(table, &mut each, &mut rows),
+    );
+    rows
+}
+
+/// As `write`, planned for this call.
+pub fn write_once<T>(sql: &str, args: &[Arg], each: impl FnMut(&Row) -> T) -> Vec<T> {
+    let _mark = Mark::set(true);
+    read_once(sql, args, each)
+}
+
+/// As `count`, planned for this call.
+pub fn count_once(sql: &str, args: &[Arg]) -> u64 {
+    let _mark = Mark::set(true);
+    let mut touched = 0;
+    run(|| prepare(sql, &types(args)), args, latest(), false, |processed, _| touched = processed);
+    touched
+}
+
 /// Runs a utility statement, such as GRANT, whose text was put together with quoted identifiers.
 pub fn utility(sql: &str) {
     run(|| prepare(sql, &[]), &[], latest(), false, |_, _| ());
@@ -114,16 +142,22 @@ pub fn utility(sql: &str) {
 
 fn execute<T>(sql: &'static str, args: &[Arg], read_only: bool, mut each: impl FnMut(&Row) -> T) -> Vec<T> {
     let mut rows = Vec::new();
-    run(kept_plan(sql, args), args, latest(), read_only, |_, table| {
-        if let Some(table) = table {
-            for at in 0..table.numvals as usize {
-                // SAFETY: `vals` has `numvals` tuples of the shape `tupdesc`.
-                let tuple = unsafe { *table.vals.add(at) };
-                rows.push(each(&Row { tuple, shape: table.tupdesc }));
-            }
-        }
-    });
+    run(kept_plan(sql, args), args, latest(), read_only, |_, table| collect(table, &mut each, &mut rows));
     rows
+}
+
+fn collect<T>(table: Option<&pg_sys::SPITupleTable>, each: &mut impl FnMut(&Row) -> T, rows: &mut Vec<T>) {
+    if let Some(table) = table {
+        for at in 0..table.numvals as usize {
+            // SAFETY: `vals` has `numvals` tuples of the shape `tupdesc`.
+            let tuple = unsafe { *table.vals.add(at) };
+            rows.push(each(&Row { tuple, shape: table.tupdesc }));
+        }
+    }
+}
+
+fn types(args: &[Arg]) -> Vec<pg_sys::Oid> {
+    args.iter().map(Arg::oid).collect()
 }
 
 fn latest() -> pg_sys::Snapshot {
@@ -170,7 +204,7 @@ fn run(
 /// The plan of a constant statement, made once a session. Postgres makes it anew by itself when a table it
 /// uses has changed.
 fn kept_plan(sql: &'static str, args: &[Arg]) -> impl FnOnce() -> pg_sys::SPIPlanPtr {
-    let types: Vec<pg_sys::Oid> = args.iter().map(Arg::oid).collect();
+    let types = types(args);
     move || {
         if let Some(plan) = PLANS.with_borrow(|plans| plans.get(sql).copied()) {
             return plan;

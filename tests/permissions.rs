@@ -291,6 +291,10 @@ fn a_failing_look_up_is_neither_a_denial_nor_a_bad_token() {
     admin.batch_execute("DROP TABLE keywright.role_bindings CASCADE").unwrap_err();
 }
 
+/// Sessions of the test that wait for a lock; other tests run beside it.
+const WAITING: &str =
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+
 /// Somebody waits for a lock in `call`, and `meanwhile` happens before it is let go. What the call then says.
 fn while_it_waits(
     database: &Database,
@@ -308,9 +312,8 @@ fn while_it_waits(
             )
             .unwrap();
         let waiter = scope.spawn(move || client.query_one(call, &[]).map(|row| row.get(0)));
-        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
         let mut watcher = database.connect();
-        while one::<i64>(&mut watcher, waiting) == 0 {
+        while one::<i64>(&mut watcher, WAITING) == 0 {
             thread::sleep(Duration::from_millis(5));
         }
         meanwhile(&mut holder);
@@ -372,7 +375,7 @@ fn a_backend_that_is_terminated_takes_nobody_along() {
         "SELECT keywright.is_permitted('project:read', 'project', 'p1')",
     ] {
         let terminated = while_it_waits(&database, &begin, ask, |other| {
-            let end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE NOT granted";
+            let end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
             other.batch_execute(end).unwrap();
         });
         let error = terminated.unwrap_err();
@@ -416,6 +419,122 @@ fn a_virtual_column_is_refused() {
         one::<String>(&mut client, "SELECT resource_id FROM keywright.list_resources('project')"),
         "a"
     );
+}
+
+#[test]
+fn a_user_that_is_deleted_holds_nothing_whatever_else_happens() {
+    let database = Database::new("permissions_deleted");
+    let mut client = database.connect();
+    client.batch_execute("SELECT keywright.define_role('r', '{project:read}')").unwrap();
+    for round in 0..15 {
+        let codes = in_parallel(&database, |client, number| {
+            let user = format!("s{}", number % 3);
+            let sql = match number % 5 {
+                0 => format!("SELECT keywright.delete_user('{user}')"),
+                1 => format!("SELECT keywright.ensure_resource('organization', 'o{round}-{number}')"),
+                2 => format!(
+                    "SELECT keywright.ensure_system_user('{user}', roles => '{{r}}', organization_role => 'r')"
+                ),
+                3 => format!("SELECT keywright.ensure_system_user('{user}', roles => '{{}}')"),
+                _ => format!("SELECT keywright.suspend_user('{user}')"),
+            };
+            code(client, &sql)
+        });
+        // 42704: there was nobody to delete or suspend.
+        assert!(codes.iter().all(|code| ["00000", "42704"].contains(&code.as_str())), "{codes:?}");
+    }
+    let left = "SELECT count(*) FROM keywright.role_bindings AS b JOIN keywright.users AS u USING (user_id) WHERE u.deleted_at IS NOT NULL";
+    assert_eq!(one::<i64>(&mut client, left), 0);
+    let missed = "SELECT count(*) FROM keywright.users AS u, keywright.resources AS r
+       WHERE u.deleted_at IS NULL AND u.organization_role IS NOT NULL AND r.type = 'organization' AND NOT EXISTS (
+         SELECT FROM keywright.role_bindings AS b WHERE b.user_id = u.user_id AND b.role = u.organization_role AND b.resource_id = r.id)";
+    assert_eq!(one::<i64>(&mut client, missed), 0);
+}
+
+#[test]
+fn nobody_waits_for_each_other_forever() {
+    let database = Database::new("permissions_deadlock");
+    let mut client = database.connect();
+    client
+        .batch_execute(
+            "SELECT keywright.ensure_user('u', ''), keywright.register_resource_type('nest', 'nest')",
+        )
+        .unwrap();
+    for round in 0..10 {
+        let codes = in_parallel(&database, |client, number| {
+            let call = match number % 8 {
+                0 => "define_role('r', '{project:read}')".into(),
+                1 => "delete_role('r')".into(),
+                2 => "define_scope('s', '{project:read}')".into(),
+                3 => "delete_scope('s')".into(),
+                4 => format!("register_resource_type('nest', 'nest', 'plane{round}')"),
+                5 => format!("ensure_resource('nest', 'n{number}')"),
+                6 => "ensure_resources('project', '{a,b,c,d,e,f}', names => '{1,2,3,4,5,6}')".into(),
+                _ => "ensure_resources('project', '{f,e,d,c,b,a}', names => '{6,5,4,3,2,1}')".into(),
+            };
+            code(client, &format!("SELECT keywright.{call}"))
+        });
+        // 42710: the type has the first plane for its manager.
+        assert!(codes.iter().all(|code| ["00000", "42710"].contains(&code.as_str())), "{codes:?}");
+    }
+    // The transaction of a reconciler: an organization and its user, many at once.
+    let codes = in_parallel(&database, |client, number| {
+        code(
+            client,
+            &format!(
+                "DO $$ BEGIN PERFORM keywright.ensure_resource('organization', 'o{number}');
+                             PERFORM keywright.ensure_system_user('bot{number}'); END $$"
+            ),
+        )
+    });
+    assert!(codes.iter().all(|code| code == "00000"), "{codes:?}");
+}
+
+#[test]
+fn nothing_slips_in_while_a_scope_or_a_branch_is_deleted() {
+    let database = Database::new("permissions_slip");
+    let mut client = database.connect();
+    client
+        .batch_execute(
+            "SELECT keywright.ensure_user('u', ''), keywright.define_scope('s', '{project:read}');
+             SELECT keywright.ensure_resource('organization', 'o1'), keywright.ensure_resource('project', 'p1', 'o1')",
+        )
+        .unwrap();
+    // Each waits for the other's transaction, and decides on what it did.
+    let wait = |first: &str, second: &str| {
+        let mut holder = database.connect();
+        holder.batch_execute(&format!("BEGIN; {first}")).unwrap();
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| code(&mut database.connect(), second));
+            let mut watcher = database.connect();
+            while one::<i64>(&mut watcher, WAITING) == 0 {
+                thread::sleep(Duration::from_millis(5));
+            }
+            holder.batch_execute("COMMIT").unwrap();
+            waiter.join().unwrap()
+        })
+    };
+    assert_eq!(
+        wait("SELECT keywright.delete_scope('s')", "SELECT keywright.mint_api_key('u', 'k', '{s}')"),
+        "22023"
+    );
+    let deleted = wait(
+        "SELECT keywright.ensure_resource('agent', 'a1', 'p1')",
+        "SELECT keywright.delete_resource('organization', 'o1', true)",
+    );
+    assert_eq!(deleted, "00000");
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM keywright.resources"), 0);
+    client.batch_execute("SELECT keywright.define_role('r', '{project:read}')").unwrap();
+    let ensure = "SELECT keywright.ensure_system_user('s', roles => '{r}')";
+    assert_eq!(wait("SELECT keywright.delete_role('r')", ensure), "42704");
+    // Inside an older snapshot it is a serialization failure.
+    let mut old = database.connect();
+    old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").unwrap();
+    client.batch_execute("SELECT keywright.ensure_system_user('new', roles => '{}'), keywright.define_role('newer', '{project:read}')").unwrap();
+    assert_eq!(code(&mut old, "SELECT keywright.ensure_resource('organization', 'o2')"), "40001");
+    old.batch_execute("ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").unwrap();
+    client.batch_execute("SELECT keywright.define_role('newest', '{project:read}')").unwrap();
+    assert_eq!(code(&mut old, "SELECT keywright.bind_role('u', 'newest')"), "40001");
 }
 
 /// A small generator: the same trees in every run.

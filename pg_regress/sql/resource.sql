@@ -103,14 +103,29 @@ SELECT code, detail FROM public.refusal($$SELECT keywright.ensure_resources('org
 -- What belongs to a manager is left alone by callers that are none.
 SELECT code, message FROM public.refusal($$SELECT keywright.ensure_resources('organization', '{new,umbra}', names => '{New,Mine}')$$);
 SELECT keywright.ensure_resources('organization', '{umbra}', names => '{""}') AS as_it_is;
--- A parent that never comes is refused when the transaction commits.
-BEGIN;
-SELECT keywright.ensure_resources('project', '{p9}', '{absent}');
-SELECT code, rule FROM public.refusal('SET CONSTRAINTS ALL IMMEDIATE');
-\set VERBOSITY sqlstate
-COMMIT;
-\set VERBOSITY default
-SELECT count(*) FROM keywright.list_resources('project') WHERE resource_id = 'p9';
+-- A parent that is not there yet is none, until it comes.
+SELECT keywright.ensure_resources('project', '{p9}', '{later}');
+SELECT outcome FROM keywright.ensure_user('rosa', '');
+SELECT keywright.ensure_resource('organization', 'other'), outcome FROM keywright.bind_role('rosa', 'project-viewer', 'organization', 'umbra');
+SELECT keywright.has_permission('rosa', 'project:read', 'project', 'p9') AS before, keywright.ensure_resource('organization', 'later');
+SELECT outcome, keywright.has_permission('rosa', 'project:read', 'project', 'p9') AS afterwards FROM keywright.bind_role('rosa', 'project-viewer', 'organization', 'later');
+-- When it goes, its children have none; what is made again under the id does not get them back.
+SELECT keywright.delete_resource('organization', 'later', true);
+SELECT keywright.ensure_resources('project', '{p9}', '{later}'), keywright.ensure_resource('organization', 'later');
+SELECT code FROM public.refusal($$SELECT keywright.delete_resource('organization', 'later')$$);
+SELECT keywright.delete_resource('organization', 'later', true), keywright.delete_resource('organization', 'other'), keywright.delete_user('rosa') IS NOT NULL AS deleted;
+-- Sixteen ancestors, whatever their types.
+SELECT keywright.register_resource_type('file', 'folder'), keywright.ensure_resource('folder', 'n0');
+SELECT count(keywright.ensure_resource('folder', 'n' || n, 'n' || n - 1)) FROM generate_series(1, 16) AS n;
+SELECT code, detail FROM public.refusal($$SELECT keywright.ensure_resource('file', 'deep', 'n16')$$);
+SELECT keywright.ensure_resource('file', 'deep', 'n15');
+SELECT keywright.ensure_resource('folder', 'm0'), code, detail FROM public.refusal($$SELECT keywright.ensure_resource('folder', 'm1'), keywright.ensure_resource('folder', 'n0', 'm1')$$);
+SELECT keywright.delete_resource('folder', 'n0', true), keywright.delete_resource('folder', 'm0'), keywright.delete_resource_type('file');
+-- Thousands of a type that nests, in one statement.
+SELECT keywright.ensure_resources('folder', array_agg('t' || n), array_agg(CASE WHEN n > 1 THEN 't' || n / 2 END)) FROM generate_series(1, 20000) AS n;
+SELECT keywright.ensure_resources('folder', array_agg('t' || n), array_agg(CASE WHEN n > 1 THEN 't' || n / 3 + 1 END)) FROM generate_series(1, 2) AS n;
+SELECT keywright.delete_resource('folder', 't1', true);
+SELECT count(*) FROM keywright.list_resources('folder') WHERE resource_id LIKE 't%';
 
 -- Deleting: not while something lies below, or with all of it. Children of other types count.
 SELECT code, message, detail, hint FROM public.refusal($$SELECT keywright.delete_resource('organization', 'acme')$$);

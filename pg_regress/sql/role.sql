@@ -66,6 +66,15 @@ RESET SESSION AUTHORIZATION;
 DELETE FROM keywright.api_keys WHERE user_id = (SELECT user_id FROM keywright.users WHERE username = 'rita');
 SET SESSION AUTHORIZATION regress_keywright_reconciler;
 SELECT keywright.delete_scope('deploy'), keywright.delete_scope('deploy') AS again, keywright.delete_scope('coder:all');
+-- A permission does not become a name of several because its type goes.
+SELECT keywright.register_resource_type('foo');
+SELECT count(key_id) FROM keywright.mint_api_key('rita', 'foo', '{foo:read}');
+SELECT code FROM public.refusal($$SELECT keywright.delete_resource_type('foo')$$);
+RESET SESSION AUTHORIZATION;
+DELETE FROM keywright.resource_types WHERE type = 'foo';
+SET SESSION AUTHORIZATION regress_keywright_reconciler;
+SELECT code, detail FROM public.refusal($$SELECT keywright.define_scope('foo:read', '{*:*}')$$);
+SELECT count(keywright.revoke_api_key(key_id)) FROM keywright.list_api_keys('rita');
 
 -- Bindings: globally, or on a resource; the same again writes nothing.
 SELECT keywright.ensure_resource('organization', 'acme'), keywright.ensure_resource('project', 'p1', 'acme'),

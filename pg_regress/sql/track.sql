@@ -106,22 +106,67 @@ INSERT INTO app.odd ("group") VALUES ('x');
 ALTER TABLE app.odd RENAME "group" TO renamed;
 SELECT code, message, detail, hint FROM public.refusal($$INSERT INTO app.odd (renamed) VALUES ('y')$$);
 DROP TABLE app.odd;
--- A parent that is nowhere is refused at commit.
+-- A parent that is nowhere is none.
 CREATE TABLE app.loose (id integer, project integer);
-SELECT * FROM keywright.track_table('app.loose', 'agent', 'id', 'project');
-\set VERBOSITY sqlstate
+SELECT * FROM keywright.track_table('app.loose', 'agent', 'id', 'project', '');
 INSERT INTO app.loose VALUES (7, 777);
-\set VERBOSITY default
+SELECT keywright.has_permission('tracy', 'agent:read', 'agent', '7') AS nobody_above;
+DELETE FROM app.loose;
 DROP TABLE app.loose;
 
--- A plain trigger FOR EACH ROW does as well; so does a partitioned table, whose partitions take rows directly.
-CREATE TABLE app.rows (id smallint, owner text);
+-- Rows that change again before their statement is over: by a trigger of the application, by actions of foreign keys.
+CREATE TABLE app.busy (id text PRIMARY KEY, label text);
+SELECT * FROM keywright.track_table('app.busy', 'slot', name_column => 'label');
+CREATE FUNCTION app.meddle() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF new.label = 'del' THEN DELETE FROM app.busy WHERE id = new.id;
+  ELSIF new.label = 'ren' THEN UPDATE app.busy SET id = id || '-x', label = 'renamed' WHERE id = new.id;
+  ELSE UPDATE app.busy SET label = upper(label) WHERE id = new.id AND label <> upper(label);
+  END IF;
+  RETURN NULL;
+END
+$$;
+CREATE TRIGGER meddle AFTER INSERT OR UPDATE ON app.busy FOR EACH ROW EXECUTE FUNCTION app.meddle();
+INSERT INTO app.busy VALUES ('busy-1', 'plain'), ('busy-2', 'del'), ('busy-3', 'ren');
+UPDATE app.busy SET label = 'changed' WHERE id = 'busy-1';
+SELECT (SELECT array_agg(id || label ORDER BY id) FROM app.busy) AS rows,
+       (SELECT array_agg(resource_id || name) FROM keywright.list_resources('slot') WHERE resource_id LIKE 'busy%') AS resources;
+DELETE FROM app.busy;
+CREATE TABLE app.homes (id integer PRIMARY KEY);
+CREATE TABLE app.things (
+  id integer PRIMARY KEY, home integer REFERENCES app.homes ON DELETE CASCADE, other integer REFERENCES app.homes ON DELETE SET NULL);
+SELECT * FROM keywright.track_table('app.things', 'agent', 'id', 'other');
+INSERT INTO app.homes VALUES (1), (2);
+INSERT INTO app.things VALUES (1007, 2, 1), (1008, NULL, 1);
+DELETE FROM app.homes;
+SELECT resource_id, parent_resource_id FROM keywright.list_resources('agent') WHERE resource_id LIKE '100%';
+DELETE FROM app.things;
+SELECT keywright.register_resource_type('folder', 'folder');
+CREATE TABLE app.folders (id integer PRIMARY KEY, parent integer REFERENCES app.folders ON UPDATE CASCADE ON DELETE CASCADE);
+SELECT * FROM keywright.track_table('app.folders', 'folder', 'id', 'parent');
+INSERT INTO app.folders VALUES (1, NULL), (2, 1), (3, 2);
+SELECT outcome FROM keywright.bind_role('tracy', 'auditor', 'folder', '2');
+UPDATE app.folders SET id = id + 100;
+SELECT resource_id, parent_resource_id FROM keywright.list_resources('folder');
+SELECT resource_id FROM keywright.list_role_bindings('tracy', 'auditor');
+SELECT code, detail FROM public.refusal('UPDATE app.folders SET parent = 103 WHERE id = 101');
+DELETE FROM app.folders WHERE id = 101;
+SELECT count(*) FROM keywright.list_resources('folder');
+DROP TABLE app.folders, app.things, app.homes, app.busy;
+SELECT keywright.delete_resource_type('folder');
+
+-- A plain trigger FOR EACH ROW does as well.
+CREATE TABLE app.rows (id smallint PRIMARY KEY DEFERRABLE, owner text);
 CREATE TRIGGER follow AFTER INSERT OR UPDATE OR DELETE ON app.rows FOR EACH ROW EXECUTE FUNCTION keywright.track_resource('slot', 'id');
 INSERT INTO app.rows VALUES (101), (102);
 UPDATE app.rows SET id = id + 100;
 DELETE FROM app.rows WHERE id = 201;
+INSERT INTO app.rows VALUES (301), (302);
+UPDATE app.rows SET id = 603 - id WHERE id > 300;
+DELETE FROM app.rows WHERE id > 300;
 SELECT resource_id FROM keywright.list_resources('slot') WHERE resource_id > '100';
 DROP TABLE app.rows;
+-- A partitioned table, whose partitions take rows directly, and between which rows move.
 CREATE DOMAIN app.slug AS text CHECK (value <> '');
 CREATE TABLE app.parts (id app.slug, region integer) PARTITION BY LIST (region);
 CREATE TABLE app.parts_1 PARTITION OF app.parts FOR VALUES IN (1);
@@ -130,7 +175,12 @@ ALTER TABLE app.parts ATTACH PARTITION app.parts_2 FOR VALUES IN (2);
 SELECT * FROM keywright.track_table('app.parts', 'slot');
 INSERT INTO app.parts VALUES ('p-1', 1), ('p-2', 2);
 INSERT INTO app.parts_2 VALUES (2, 'p-3');
+SELECT outcome FROM keywright.bind_role('tracy', 'auditor', 'slot', 'p-1');
 UPDATE app.parts SET region = 2 WHERE id = 'p-1';
+SELECT resource_id FROM keywright.list_role_bindings('tracy', 'auditor');
+SELECT code FROM public.refusal('TRUNCATE app.parts_2');
+CREATE TABLE app.parts_3 PARTITION OF app.parts FOR VALUES IN (3);
+SELECT * FROM keywright.track_table('app.parts', 'slot');
 DELETE FROM app.parts_2 WHERE id = 'p-2';
 SELECT resource_id FROM keywright.list_resources('slot') WHERE resource_id ~ '^p-';
 DROP TABLE app.parts;

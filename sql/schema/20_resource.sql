@@ -27,8 +27,9 @@ COMMENT ON INDEX keywright.resource_types_pkey IS 'A type is registered once.';
 COMMENT ON CONSTRAINT resource_types_type_check ON keywright.resource_types IS 'The form of a type.';
 COMMENT ON CONSTRAINT resource_types_parent_type_fkey ON keywright.resource_types IS 'A parent''s type is registered.';
 
--- No foreign key to the type: 100,000 rows in one statement of a tracked table would take twice the time. The
--- functions hold the type instead while they write.
+-- No foreign keys to type and parent: for 100,000 rows in one statement of a tracked table their checks take longer
+-- than the statement itself, and an application may insert a child before its parent. The functions hold the type
+-- while they write, and a parent that is not there is none.
 CREATE TABLE keywright.resources (
   type text COLLATE pg_catalog."C" NOT NULL,
   id text COLLATE pg_catalog."C" NOT NULL
@@ -44,10 +45,7 @@ CREATE TABLE keywright.resources (
   CONSTRAINT resources_pkey PRIMARY KEY (type, id),
   CONSTRAINT resources_parent_check CHECK (
     pg_catalog.num_nulls(parent_type, parent_id) OPERATOR(pg_catalog.=) ANY (ARRAY[0, 2])
-    AND (parent_type OPERATOR(pg_catalog.=) type AND parent_id OPERATOR(pg_catalog.=) id) IS NOT TRUE),
-  -- At commit, because an application may insert a child before its parent in one statement or transaction.
-  CONSTRAINT resources_parent_fkey FOREIGN KEY (parent_type, parent_id) REFERENCES keywright.resources (type, id)
-    ON UPDATE CASCADE ON DELETE SET NULL DEFERRABLE INITIALLY DEFERRED
+    AND (parent_type OPERATOR(pg_catalog.=) type AND parent_id OPERATOR(pg_catalog.=) id) IS NOT TRUE)
 );
 CREATE INDEX resources_managed_idx ON keywright.resources (type, id) WHERE managed_by IS NOT NULL;
 CREATE INDEX resources_parent_idx ON keywright.resources (parent_type, parent_id) WHERE parent_id IS NOT NULL;
@@ -58,7 +56,7 @@ COMMENT ON TABLE keywright.resources IS 'Things of the application that permissi
 COMMENT ON COLUMN keywright.resources.type IS 'A registered type; the functions see to it.';
 COMMENT ON COLUMN keywright.resources.id IS 'The application''s own id: 1 to 255 bytes without white space, control characters and asterisks.';
 COMMENT ON COLUMN keywright.resources.parent_type IS 'The type of the parent; null when there is none.';
-COMMENT ON COLUMN keywright.resources.parent_id IS 'The parent; null when there is none.';
+COMMENT ON COLUMN keywright.resources.parent_id IS 'The parent, as the application has it; null when there is none. One that is not registered is none.';
 COMMENT ON COLUMN keywright.resources.name IS 'For people to read; means nothing to any check.';
 COMMENT ON COLUMN keywright.resources.managed_by IS 'The reconciler that owns this resource.';
 COMMENT ON COLUMN keywright.resources.created_at IS 'When the resource was registered.';
@@ -67,7 +65,6 @@ COMMENT ON CONSTRAINT resources_pkey ON keywright.resources IS 'A resource is re
 COMMENT ON INDEX keywright.resources_pkey IS 'A permission check finds parents by it.';
 COMMENT ON CONSTRAINT resources_id_check ON keywright.resources IS 'The form of an id: never a pattern.';
 COMMENT ON CONSTRAINT resources_parent_check ON keywright.resources IS 'A parent has both type and id, and is another resource.';
-COMMENT ON CONSTRAINT resources_parent_fkey ON keywright.resources IS 'A parent exists at commit. A resource whose parent is deleted has none.';
 COMMENT ON INDEX keywright.resources_managed_idx IS 'Those that belong to a manager.';
 COMMENT ON INDEX keywright.resources_parent_idx IS 'The children of a resource.';
 
@@ -96,9 +93,9 @@ CREATE FUNCTION keywright.delete_resource_type(type text) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'delete_resource_type_wrapper';
 COMMENT ON FUNCTION keywright.delete_resource_type(text) IS
-'Deletes a type that is not in use. Permissions that name it stay where they are and permit nothing that exists.
+'Deletes a type that nothing names.
 Result: true when something changed, false when there is no such type.
-Errors: 42710 the type is built in; 23503 resources or other types are of it.';
+Errors: 42710 the type is built in; 23503 resources, other types, roles, scopes or API keys name it.';
 
 CREATE FUNCTION keywright.list_resource_types()
 RETURNS TABLE (type text, parent_type text, built_in boolean, managed_by text, created_at timestamptz)
@@ -137,9 +134,9 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalo
 AS 'MODULE_PATHNAME', 'ensure_resources_wrapper';
 COMMENT ON FUNCTION keywright.ensure_resources(text, text[], text[], text[]) IS
 'ensure_resource for many resources of one type, in one statement.
-Arguments: type (registered); ids; parent_ids and names (as many as ids, a null element for none; null: leave all as they are). A parent may come later in the same transaction.
+Arguments: type (registered); ids; parent_ids and names (as many as ids, a null element for none; null: leave all as they are). A parent may come later, and is none until then.
 Result: the number of resources that were made or changed.
-Errors: 22023 malformed argument, arrays of different lengths, a parent for a type that has none, a circle, or more than 16 ancestors; 42704 no such type; 42710 a resource that would change belongs to a manager; 23514 resources_id_check; 23503 resources_parent_fkey, at commit, when a parent is missing.';
+Errors: 22023 malformed argument, arrays of different lengths, a parent for a type that has none, a circle, or more than 16 ancestors; 42704 no such type; 42710 a resource that would change belongs to a manager; 23514 resources_id_check.';
 
 CREATE FUNCTION keywright.delete_resource(type text, id text, with_children boolean DEFAULT false) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -174,9 +171,9 @@ CREATE FUNCTION keywright.track_resource() RETURNS trigger
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'track_resource_wrapper';
 COMMENT ON FUNCTION keywright.track_resource() IS
-'Trigger function: keeps the resources of one type equal to the rows of an application''s table. track_table creates the triggers; one AFTER INSERT OR UPDATE OR DELETE ... FOR EACH ROW trigger works too and is slower for many rows at once.
+'Trigger function: keeps the resources of one type equal to the rows of an application''s table. track_table creates the triggers; one AFTER INSERT OR UPDATE OR DELETE ... FOR EACH ROW trigger works too, is slower for many rows at once, and where ids trade places leaves bindings with the id.
 Arguments: type; the column with the id (uuid, smallint, integer, bigint, text or varchar, or a domain over these); the column with the parent''s id, or empty; the column with the name, or empty.
-Errors: 39P01 not called as such a trigger; 42704 no such type; 42703 no such column; 42804 the column''s type is not supported; 23502 an id is null; 23514 resources_id_check; 22023 a circle, or more than 16 ancestors; 42710 a resource that would change belongs to a manager; 55000 TRUNCATE, which is refused: use DELETE; 23503 resources_parent_fkey, at commit, when the parent is not registered.';
+Errors: 39P01 not called as such a trigger; 42704 no such type; 42703 no such column; 42804 the column''s type is not supported; 23502 an id is null; 23514 resources_id_check; 22023 a circle, or more than 16 ancestors; 42710 a resource that would change belongs to a manager; 55000 TRUNCATE, which is refused: use DELETE.';
 
 -- Invoker on purpose: what it does to the caller's table, it does with the caller's rights.
 CREATE FUNCTION keywright.track_table(
@@ -189,8 +186,8 @@ DECLARE
   arguments constant text[] := ARRAY[type, id_column, coalesce(parent_column, ''), coalesce(name_column, '')];
   quoted text;
   stored bytea := '';
-  partitioned constant boolean := (SELECT c.relkind = 'p' FROM pg_class AS c WHERE c.oid = tracked);
   wanted record;
+  columns constant text[] := ARRAY[nullif(parent_column, ''), nullif(name_column, '')];
   change text;
   column_name text;
   column_type oid;
@@ -223,26 +220,25 @@ BEGIN
                FROM unnest(arguments) WITH ORDINALITY AS a (argument, n));
   EXECUTE format('LOCK TABLE ONLY %s IN SHARE ROW EXCLUSIVE MODE', tracked);
   outcome := 'unchanged';
-  -- A trigger on a partitioned table is missed by rows that go straight to a partition, unless it is FOR EACH ROW.
+  -- On each partition too: a statement that names one fires none of the table's own.
   FOR wanted IN
-    SELECT w.name, w.event, w.level
-      FROM (VALUES
-        ('keywright_track_insert', 'AFTER INSERT', 'REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT', false),
-        ('keywright_track_update', 'AFTER UPDATE', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT', false),
-        ('keywright_track_delete', 'AFTER DELETE', 'REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT', false),
-        ('keywright_track_rows', 'AFTER INSERT OR UPDATE OR DELETE', 'FOR EACH ROW', true),
-        ('keywright_track_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', NULL)
-      ) AS w (name, event, level, for_partitioned)
-     WHERE w.for_partitioned IS NOT DISTINCT FROM partitioned OR w.for_partitioned IS NULL
+    SELECT p.relation, w.name, w.event, w.level
+      FROM (SELECT tracked AS relation UNION SELECT t.relid FROM pg_partition_tree(tracked) AS t) AS p,
+           (VALUES
+        ('keywright_track_insert', 'AFTER INSERT', 'REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT'),
+        ('keywright_track_update', 'AFTER UPDATE', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT'),
+        ('keywright_track_delete', 'AFTER DELETE', 'REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT'),
+        ('keywright_track_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT')) AS w (name, event, level)
+     ORDER BY p.relation, w.name
   LOOP
-    change := (SELECT CASE WHEN t.tgargs = stored AND t.tgenabled <> 'D' THEN 'unchanged' ELSE 'updated' END
+    change := (SELECT CASE WHEN t.tgargs = stored AND t.tgenabled IN ('O', 'A') THEN 'unchanged' ELSE 'updated' END
                  FROM pg_trigger AS t
-                WHERE t.tgrelid = tracked AND t.tgname = wanted.name
+                WHERE t.tgrelid = wanted.relation AND t.tgname = wanted.name
                   AND t.tgfoid = 'keywright.track_resource()'::regprocedure);
     IF change IS NULL OR change = 'updated' THEN
       EXECUTE format('CREATE OR REPLACE TRIGGER %I %s ON %s %s EXECUTE FUNCTION keywright.track_resource(%s)',
-        wanted.name, wanted.event, tracked, wanted.level, quoted);
-      EXECUTE format('ALTER TABLE %s ENABLE TRIGGER %I', tracked, wanted.name);
+        wanted.name, wanted.event, wanted.relation, wanted.level, quoted);
+      EXECUTE format('ALTER TABLE %s ENABLE TRIGGER %I', wanted.relation, wanted.name);
       outcome := CASE WHEN change IS NULL AND outcome <> 'updated' THEN 'created' ELSE 'updated' END;
     END IF;
   END LOOP;
@@ -251,11 +247,11 @@ BEGIN
        FROM (SELECT array_agg(r.id) AS ids, %s AS parent_ids, %s AS names
                FROM (SELECT t.%I::text AS id, %s AS parent_id, %s AS name, row_number() OVER () / 10000 AS batch FROM %s AS t) AS r
               GROUP BY r.batch) AS b',
-    CASE WHEN parent_column IS NULL THEN 'NULL::text[]' ELSE 'array_agg(r.parent_id)' END,
-    CASE WHEN name_column IS NULL THEN 'NULL::text[]' ELSE 'array_agg(r.name)' END,
+    CASE WHEN columns[1] IS NULL THEN 'NULL::text[]' ELSE 'array_agg(r.parent_id)' END,
+    CASE WHEN columns[2] IS NULL THEN 'NULL::text[]' ELSE 'array_agg(r.name)' END,
     id_column,
-    CASE WHEN parent_column IS NULL THEN 'NULL::text' ELSE format('t.%I::text', parent_column) END,
-    CASE WHEN name_column IS NULL THEN 'NULL::text' ELSE format('t.%I::text', name_column) END,
+    CASE WHEN columns[1] IS NULL THEN 'NULL::text' ELSE format('t.%I::text', columns[1]) END,
+    CASE WHEN columns[2] IS NULL THEN 'NULL::text' ELSE format('t.%I::text', columns[2]) END,
     tracked) INTO resources_changed USING type;
   IF outcome = 'unchanged' AND resources_changed > 0 THEN
     outcome := 'updated';
@@ -263,7 +259,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION keywright.track_table(regclass, text, text, text, text) IS
-'Lets an application''s own table decide which resources of a type exist: creates the triggers keywright_track_* on it, and registers the rows that are there. From then on INSERT, COPY, UPDATE (also of the id, which takes the bindings along, and of the parent) and DELETE (also by ON DELETE CASCADE, which takes the bindings away) are followed in the same statement. TRUNCATE is refused. Calling it again after a restore registers what is missing. The triggers stay when the capability of who made them is revoked: drop them to end it.
+'Lets an application''s own table decide which resources of a type exist: creates the triggers keywright_track_* on it, and registers the rows that are there. From then on INSERT, COPY, UPDATE (also of the id, which takes the bindings along, and of the parent) and DELETE (also by ON DELETE CASCADE, which takes the bindings away) are followed in the same statement. TRUNCATE is refused. Calling it again registers what is missing: after a restore, and after a partition was added. The triggers stay when the capability of who made them is revoked: drop them to end it.
 Runs with the rights of the caller, who must own the table; the caller needs the capability reconciler or admin.
 Arguments: tracked; type (registered); id_column, parent_column and name_column (parent_column null: no parents are kept; name_column null: no names).
 Result: outcome created, updated or unchanged; resources_changed (resources made or changed by this call).

@@ -116,7 +116,7 @@ impl Call<'_> {
         if let Some(holder) = &holder {
             retire(&holder.key_id, &minted.public, reason, now);
         }
-        if !mint::insert(&self.user, &self.wanted, &minted, now, expires_at) {
+        if !mint::insert(&self.user, &self.wanted, &minted, now, expires_at)? {
             return Ok(concurrent(self.holder()));
         }
         self.end_grace(reason, now);

@@ -86,7 +86,7 @@ fn mint_api_key(
     user.require_in_snapshot()?;
     let minted = new_token()?;
     release_expired(&user, wanted.name, &minted, now);
-    if !insert(&user, &wanted, &minted, now, expires_at) {
+    if !insert(&user, &wanted, &minted, now, expires_at)? {
         return Ok(Record::NONE);
     }
     Ok(Record::new(
@@ -106,14 +106,14 @@ pub fn insert(
     minted: &Minted,
     now: pg_sys::TimestampTz,
     expires_at: pg_sys::TimestampTz,
-) -> bool {
+) -> Result<bool, Failure<'static>> {
     const INSERT: &str = r#"
         INSERT INTO keywright.api_keys
                (key_id, user_id, name, hashed_secret, scopes, allow_list, lifetime, created_at, expires_at, managed_by)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
         ON CONFLICT (user_id, name) WHERE revoked_at IS NULL AND superseded_at IS NULL DO NOTHING"#;
-    crate::scope::hold(&wanted.scopes);
-    spi::count(
+    crate::scope::hold(&wanted.scopes)?;
+    let inserted = spi::count(
         INSERT,
         &[
             minted.public.as_str().into(),
@@ -127,7 +127,8 @@ pub fn insert(
             spi::time(expires_at),
             spi::text(wanted.managed_by),
         ],
-    ) > 0
+    );
+    Ok(inserted > 0)
 }
 
 /// An expired key never blocks its name: the new key takes over.

@@ -50,7 +50,7 @@ fn rotate_api_key(
     let old_end = clock::after(now, grace).min(old.expires_at);
     let minted = mint::new_token()?;
     supersede(key_id, &minted.public, now, old_end);
-    if !mint::insert(&user, &wanted, &minted, now, expires_at) {
+    if !mint::insert(&user, &wanted, &minted, now, expires_at)? {
         // The lock on the predecessor keeps the name free for us.
         return Err(gone().into());
     }

@@ -147,12 +147,10 @@ unsafe extern "C-unwind" fn at_subtransaction_end(
     let depth = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
     with_entered(|entered| match event {
         SUBXACT_EVENT_ABORT_SUB => entered.retain(|(at, _)| *at < depth),
-        SUBXACT_EVENT_COMMIT_SUB => {
-            if entered.last().is_some_and(|(at, _)| *at == depth) {
-                entered.retain(|(at, _)| *at != depth - 1);
-                if let Some((at, _)) = entered.last_mut() {
-                    *at = depth - 1;
-                }
+        SUBXACT_EVENT_COMMIT_SUB if entered.last().is_some_and(|(at, _)| *at == depth) => {
+            entered.retain(|(at, _)| *at != depth - 1);
+            if let Some((at, _)) = entered.last_mut() {
+                *at = depth - 1;
             }
         }
         _ => (),

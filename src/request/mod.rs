@@ -40,7 +40,7 @@ fn begin_request(token: Option<&[u8]>, fcinfo: pg_sys::FunctionCallInfo) -> Resu
 
 #[pg_extern(sql = false)]
 fn current_user_id() -> Result<Option<Uuid>, ErrorReport> {
-    Ok(context::ask(|context| Ok(context.standing()?.is_some().then(|| context.user_id)))?.flatten())
+    Ok(context::ask(|context| Ok(context.standing()?.is_some().then_some(context.user_id)))?.flatten())
 }
 
 #[pg_extern(sql = false)]

@@ -14,12 +14,12 @@ use pgrx::pg_sys::panic::ErrorReport;
 #[pg_extern(sql = false)]
 fn ensure_resource(
     kind: Option<&[u8]>,
-    id: Option<&str>,
+    id: Option<&[u8]>,
     parent_id: Option<&[u8]>,
     words: Option<&[u8]>,
     managed_by: Option<&[u8]>,
 ) -> Result<&'static str, ErrorReport> {
-    let id = args::required("id", id)?;
+    let id = args::text("id", id)?;
     let kind = Kind::find(args::required("type", kind)?)?;
     let mut faults = args::Faults::default();
     let words = faults.sift(args::words("name", Words::DisplayName, words)).flatten();
@@ -41,7 +41,7 @@ fn ensure_resource(
         return Ok("unchanged");
     }
     // Before the parent: where resources nest, one writer at a time.
-    kind.hold()?;
+    kind.hold(parent.is_some())?;
     if let Some(parent) = parent {
         hold(&parent)?;
     }
@@ -100,9 +100,12 @@ fn ids<'a>(argument: &'static str, list: &Array<&[u8]>) -> Result<Vec<Option<Str
     list.iter().map(|id| id.map(|id| Ok(args::text(argument, Some(id))?.to_owned())).transpose()).collect()
 }
 
-/// A name is for people to read: what is not UTF-8 in it is shown as a question mark.
+/// A name is for people to read: what can not be kept of it is shown as question marks.
 pub fn name(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).replace(char::REPLACEMENT_CHARACTER, "?")
+    match args::name(bytes) {
+        Some(name) => name.to_owned(),
+        None => String::from_utf8_lossy(bytes).replace(|c: char| !c.is_ascii(), "?"),
+    }
 }
 
 #[pg_extern(sql = false)]
@@ -145,12 +148,9 @@ fn delete_resource(
     const CHILDREN: &str =
         "SELECT FROM keywright.resources WHERE parent_type = $1 AND parent_id = $2 LIMIT 1";
     const BELOW: &str = r#"
-        WITH RECURSIVE below AS (
-          SELECT r.type, r.id FROM keywright.resources AS r WHERE r.parent_type = $1 AND r.parent_id = $2
-           UNION
-          SELECT r.type, r.id
-            FROM below AS b JOIN keywright.resources AS r ON r.parent_type = b.type AND r.parent_id = b.id)
-        DELETE FROM keywright.resources AS r USING below AS b WHERE r.type = b.type AND r.id = b.id"#;
+        DELETE FROM keywright.resources AS r USING unnest($1::text[], $2::text[]) AS d (type, id)
+         WHERE r.parent_type = d.type AND r.parent_id = d.id
+        RETURNING r.type, r.id"#;
     let with_children = args::required("with_children", with_children)?;
     let kind = Kind::find(args::required("type", kind)?)?;
     let Ok(id) = str::from_utf8(args::required("id", id)?) else { return Ok(false) };
@@ -160,10 +160,15 @@ fn delete_resource(
     }
     let args = [resource.kind.as_str().into(), id.into()];
     // Nothing can be put below it from here on.
-    kind.hold()?;
+    kind.hold(true)?;
     spi::write(HOLD, &args, |_| ());
     if with_children {
-        spi::count(BELOW, &args);
+        // Level by level: whoever is just putting something below holds what it lies below, and is waited for.
+        let mut gone = vec![(resource.kind.clone(), id.to_owned())];
+        while !gone.is_empty() {
+            let (kinds, ids): (Vec<String>, Vec<String>) = gone.into_iter().unzip();
+            gone = spi::write_once(BELOW, &[kinds.into(), ids.into()], |row| (row.must(1), row.must(2)));
+        }
     } else if !spi::read(CHILDREN, &args, |_| ()).is_empty() {
         let what = format!("{} \"{id}\"", resource.kind);
         let hint = "Delete those first, or pass with_children => true.";

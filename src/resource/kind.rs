@@ -1,7 +1,7 @@
 //! Types of resources: register_resource_type, delete_resource_type.
 
-use super::MOST_ANCESTORS;
-use crate::definition::{definition, settle};
+use super::{MOST_ANCESTORS, ORGANIZATION};
+use crate::definition::{definition, lock, settle};
 use crate::error::{Failure, Fault};
 use crate::{args, scope, spi};
 use keywright_core::text::Kind as Words;
@@ -13,12 +13,22 @@ use pgrx::pg_sys::panic::ErrorReport;
 pub struct Kind {
     pub name: String,
     pub parent: Option<String>,
+    /// Resources of this type, or of one above it, lie below each other.
+    pub deep: bool,
 }
 
 impl Kind {
     pub fn find(name: &[u8]) -> Result<Kind, Failure<'static>> {
-        const FIND: &str = "SELECT type, parent_type FROM keywright.resource_types WHERE type = $1";
-        let found = |row: &spi::Row| Kind { name: row.must(1), parent: row.get(2) };
+        const FIND: &str = r#"
+            WITH RECURSIVE above AS (
+              SELECT t.type, t.parent_type, 0 AS steps FROM keywright.resource_types AS t WHERE t.type = $1
+               UNION ALL
+              SELECT t.type, t.parent_type, a.steps + 1
+                FROM above AS a JOIN keywright.resource_types AS t ON t.type = a.parent_type
+               WHERE a.type <> a.parent_type AND a.steps <= 17)
+            SELECT type, parent_type, (SELECT bool_or(type = parent_type) IS TRUE FROM above)
+              FROM above WHERE steps = 0"#;
+        let found = |row: &spi::Row| Kind { name: row.must(1), parent: row.get(2), deep: row.must(3) };
         spi::read(FIND, &[spi::text(name)], found).pop().ok_or_else(|| {
             let name = String::from_utf8_lossy(name).into_owned();
             let nearest = scope::registry().nearest_type(&name).map(str::to_owned);
@@ -26,21 +36,23 @@ impl Kind {
         })
     }
 
-    /// Resources of this type lie below each other.
-    pub fn nests(&self) -> bool {
-        self.parent.as_ref() == Some(&self.name)
-    }
-
-    /// Holds the type while resources of it are written: it is not deleted meanwhile, nor are the system users
-    /// of all organizations changed. Where resources nest there is one writer at a time, because two could make
-    /// a circle together.
-    pub fn hold(&self) -> Result<(), Failure<'static>> {
-        const HOLD: &str = "SELECT FROM keywright.resource_types WHERE type = $1 FOR KEY SHARE";
-        const QUEUE: &str = "SELECT FROM keywright.resource_types WHERE type = $1 FOR NO KEY UPDATE";
-        let held = spi::write(if self.nests() { QUEUE } else { HOLD }, &[self.name.as_str().into()], |_| ());
-        match held.is_empty() {
-            true => Err(Failure::NoResourceType { kind: self.name.clone(), nearest: None }),
-            false => Ok(()),
+    /// Holds the type while resources of it are written: it is not changed or deleted meanwhile.
+    ///
+    /// One at a time are those who may move something where resources nest, because two could make a circle
+    /// together, and those who make organizations, whose system users are to be the same for all of them.
+    pub fn hold(&self, moves: bool) -> Result<(), Failure<'static>> {
+        const HOLD: &str = "SELECT parent_type FROM keywright.resource_types WHERE type = $1 FOR KEY SHARE";
+        const QUEUE: &str =
+            "SELECT parent_type FROM keywright.resource_types WHERE type = $1 FOR NO KEY UPDATE";
+        let nests = self.parent.as_ref() == Some(&self.name);
+        let queue = nests && moves || self.name == ORGANIZATION;
+        let sql = if queue { QUEUE } else { HOLD };
+        match spi::write(sql, &[self.name.as_str().into()], |row| row.get::<String>(1)).pop() {
+            None => Err(Failure::NoResourceType { kind: self.name.clone(), nearest: None }),
+            Some(parent) if parent != self.parent => {
+                Err(Failure::NewerThanTransaction { what: format!("resource type \"{}\"", self.name) })
+            }
+            Some(_) => Ok(()),
         }
     }
 }
@@ -63,7 +75,7 @@ fn register_resource_type(
         SELECT FROM keywright.resources AS r
           JOIN keywright.resource_types AS t ON t.type = r.type
          WHERE r.type = $1 AND r.parent_type IS NOT NULL AND t.parent_type IS DISTINCT FROM $2 LIMIT 1"#;
-    const CLOSE: &str = "LOCK TABLE keywright.resources IN SHARE ROW EXCLUSIVE MODE";
+    const CLOSE: &str = "SELECT FROM keywright.resource_types WHERE type = $1 FOR UPDATE";
     let name = args::required("type", name)?;
     let managed_by = args::words("managed_by", Words::Manager, managed_by)?;
     let parent = match parent {
@@ -82,7 +94,8 @@ fn register_resource_type(
     };
     let update = || {
         require_place(name, parent.as_deref())?;
-        spi::utility(CLOSE);
+        // Whoever writes resources of the type holds it.
+        spi::write(CLOSE, &args()[..1], |_| ());
         if !spi::read(HELD, &args()[..2], |_| ()).is_empty() {
             return Err(Failure::HasParents { kind: name.to_owned() });
         }
@@ -146,6 +159,12 @@ fn delete_resource_type(name: Option<&[u8]>) -> Result<bool, ErrorReport> {
         SELECT FROM keywright.resources WHERE type = $1
          UNION ALL
         SELECT FROM keywright.resource_types WHERE parent_type = $1 AND type <> $1
+         UNION ALL
+        SELECT FROM keywright.roles AS r, unnest(r.permissions) AS p WHERE pg_catalog.split_part(p, ':', 1) = $1
+         UNION ALL
+        SELECT FROM keywright.scopes AS s, unnest(s.permissions) AS p WHERE pg_catalog.split_part(p, ':', 1) = $1
+         UNION ALL
+        SELECT FROM keywright.api_keys AS k, unnest(k.scopes || k.allow_list) AS e WHERE pg_catalog.split_part(e, ':', 1) = $1
          LIMIT 1"#;
     const DELETE: &str = "DELETE FROM keywright.resource_types WHERE type = $1";
     let name = args::required("type", name)?;
@@ -156,10 +175,12 @@ fn delete_resource_type(name: Option<&[u8]>) -> Result<bool, ErrorReport> {
         Some(true) => return Err(Failure::BuiltIn { what: shown() }.into()),
         Some(false) => (),
     }
+    // The table first, as whoever registers or defines does.
+    lock("resource_types");
     spi::write(HOLD, &args, |_| ());
     if !spi::read(USED, &args, |_| ()).is_empty() {
         let (by, hint) =
-            ("Resources or other types are of it.", "Delete those first: see keywright.list_resources.");
+            ("Resources, other types, roles, scopes or API keys name it.", "Delete those first.");
         return Err(Failure::InUse { what: shown(), by, hint }.into());
     }
     Ok(spi::count(DELETE, &args) > 0)

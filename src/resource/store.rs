@@ -1,11 +1,14 @@
 //! Rows of `keywright.resources`, many in one statement: made, changed, renamed, removed.
 
 use super::kind::Kind;
-use super::{MOST_ANCESTORS, ORGANIZATION};
+use super::{BY_ID, BY_PARENT, MOST_ANCESTORS, ORGANIZATION, each_child, parent};
 use crate::error::{Failure, Fault};
+use crate::probe::Reader;
 use crate::{spi, user};
 use keywright_core::name::Rule;
-use std::collections::HashSet;
+use keywright_core::resource::Resource;
+use pgrx::pg_sys;
+use std::collections::{HashMap, HashSet};
 
 /// Resources of one type. A list that is missing leaves that property as it is.
 #[derive(Debug, Default)]
@@ -49,7 +52,9 @@ impl Wanted {
             }
         }
         let own = |(id, parent): (&String, &Option<String>)| parent.as_ref() == Some(id);
-        if kind.nests() && self.ids.iter().zip(self.parents.iter().flatten()).any(own) {
+        if kind.parent.as_ref() == Some(&kind.name)
+            && self.ids.iter().zip(self.parents.iter().flatten()).any(own)
+        {
             return Err(
                 Fault::new("parent_id", "It is the resource itself.", "Choose another parent.").into()
             );
@@ -80,7 +85,7 @@ pub fn changed(kind: &Kind, wanted: Wanted) -> Wanted {
         names: wanted.names.as_ref().map(|_| Vec::new()),
     };
     for (id, parent, name) in
-        spi::read(CHANGED, &wanted.args(kind), |row| (row.must(1), row.get(2), row.get(3)))
+        spi::read_once(CHANGED, &wanted.args(kind), |row| (row.must(1), row.get(2), row.get(3)))
     {
         changed.push(id, parent, name);
     }
@@ -93,7 +98,7 @@ pub fn require_unmanaged(kind: &Kind, ids: &[String]) -> Result<(), Failure<'sta
         SELECT id, managed_by FROM keywright.resources
          WHERE type = $1 AND id = ANY ($2) AND managed_by IS NOT NULL LIMIT 1"#;
     let args = [kind.name.as_str().into(), ids.to_vec().into()];
-    match spi::read(MANAGED, &args, |row| (row.must::<String>(1), row.must::<String>(2))).pop() {
+    match spi::read_once(MANAGED, &args, |row| (row.must::<String>(1), row.must::<String>(2))).pop() {
         None => Ok(()),
         Some((id, manager)) => {
             Err(Failure::OtherManager { what: format!("{} \"{id}\"", kind.name), manager })
@@ -107,6 +112,7 @@ pub fn store(kind: &Kind, wanted: &Wanted) -> Result<u64, Failure<'static>> {
         INSERT INTO keywright.resources AS r (type, id, parent_type, parent_id, name)
         SELECT $1, n.id, CASE WHEN n.parent_id IS NOT NULL THEN $5 END, n.parent_id, coalesce(n.name, '')
           FROM unnest($2::text[], $3::text[], $4::text[]) AS n (id, parent_id, name)
+         ORDER BY n.id
         ON CONFLICT (type, id) DO UPDATE
            SET parent_type = CASE WHEN $6 THEN excluded.parent_type ELSE r.parent_type END,
                parent_id = CASE WHEN $6 THEN excluded.parent_id ELSE r.parent_id END,
@@ -117,64 +123,98 @@ pub fn store(kind: &Kind, wanted: &Wanted) -> Result<u64, Failure<'static>> {
     if wanted.ids.is_empty() {
         return Ok(0);
     }
-    kind.hold()?;
-    let stored = spi::count(STORE, &wanted.args(kind));
-    if kind.nests() && wanted.parents.is_some() {
+    let moves = wanted.parents.iter().flatten().any(Option::is_some);
+    kind.hold(moves)?;
+    let stored = spi::count_once(STORE, &wanted.args(kind));
+    if kind.deep && moves {
         require_shallow(kind, &wanted.ids)?;
     }
     if kind.name == ORGANIZATION {
-        user::bind_to_organizations(&wanted.ids);
+        user::bind_to_organizations(&wanted.ids)?;
     }
     Ok(stored)
 }
 
 /// No circle, and no more than 16 ancestors, for these and whatever lies below them.
 fn require_shallow(kind: &Kind, ids: &[String]) -> Result<(), Failure<'static>> {
-    const DEEPEST: &str = r#"
-        WITH RECURSIVE above AS (
-          SELECT r.id AS root, r.parent_id AS id, 0 AS steps
-            FROM keywright.resources AS r WHERE r.type = $1 AND r.id = ANY ($2)
-           UNION ALL
-          SELECT a.root, r.parent_id, a.steps + 1
-            FROM above AS a JOIN keywright.resources AS r ON r.type = $1 AND r.id = a.id
-           WHERE a.steps <= 17),
-        below AS (
-          SELECT r.id AS root, r.id, 0 AS steps
-            FROM keywright.resources AS r WHERE r.type = $1 AND r.id = ANY ($2)
-           UNION ALL
-          SELECT b.root, r.id, b.steps + 1
-            FROM below AS b JOIN keywright.resources AS r ON r.parent_type = $1 AND r.parent_id = b.id
-           WHERE b.steps <= 17)
-        SELECT coalesce(max(a.steps + b.steps), 0)
-          FROM (SELECT root, max(steps) AS steps FROM above GROUP BY root) AS a
-          JOIN (SELECT root, max(steps) AS steps FROM below GROUP BY root) AS b USING (root)"#;
-    let args = [kind.name.as_str().into(), ids.to_vec().into()];
-    let deepest: i32 = spi::read(DEEPEST, &args, |row| row.must(1)).pop().unwrap_or(0);
-    if deepest as usize > MOST_ANCESTORS {
-        let sentence = "It would make a circle, or more than 16 ancestors.";
-        return Err(Fault::new("parent_id", sentence, "Choose a parent nearer to the top.").into());
+    // What was just written is to be seen.
+    // SAFETY: between two statements of ours.
+    unsafe { pg_sys::CommandCounterIncrement() };
+    let reader = Reader::new([&BY_ID, &BY_PARENT])?;
+    let mut depths: HashMap<Resource, usize> = HashMap::new();
+    let mut below = Vec::new();
+    for id in ids {
+        let at = Resource { kind: kind.name.clone(), id: id.clone() };
+        let depth = depth(&reader, &at, &mut depths)?;
+        below.push((at, depth));
+    }
+    while let Some((at, depth)) = below.pop() {
+        if depth > MOST_ANCESTORS {
+            return Err(too_deep());
+        }
+        each_child(&reader, 1, &at, |child| below.push((child, depth + 1)));
     }
     Ok(())
 }
 
+/// How many ancestors a resource has.
+fn depth(
+    reader: &Reader<2>,
+    at: &Resource,
+    depths: &mut HashMap<Resource, usize>,
+) -> Result<usize, Failure<'static>> {
+    let mut path = vec![at.clone()];
+    let mut base = 0;
+    while let Some(parent) = parent(reader, 0, &path[path.len() - 1].kind, &path[path.len() - 1].id) {
+        if path.len() > MOST_ANCESTORS {
+            return Err(too_deep());
+        }
+        if let Some(known) = depths.get(&parent) {
+            base = known + 1;
+            break;
+        }
+        path.push(parent);
+    }
+    let depth = base + path.len() - 1;
+    for (up, at) in path.into_iter().enumerate() {
+        depths.insert(at, depth - up);
+    }
+    Ok(depth)
+}
+
+fn too_deep() -> Failure<'static> {
+    let sentence = "It would make a circle, or more than 16 ancestors.";
+    Fault::new("parent_id", sentence, "Choose a parent nearer to the top.").into()
+}
+
 /// Gives resources other ids; bindings and children go along. Takes a detour where one's new id is another's
-/// old one.
+/// old one. An id that somebody else's resource has is not taken from it.
 pub fn rename(kind: &Kind, pairs: &[(String, String)]) {
     const RENAME: &str = r#"
         UPDATE keywright.resources AS r SET id = n.new_id, updated_at = pg_catalog.clock_timestamp()
           FROM unnest($2::text[], $3::text[]) AS n (old_id, new_id)
          WHERE r.type = $1 AND r.id = n.old_id"#;
+    const CHILDREN: &str = r#"
+        UPDATE keywright.resources AS r SET parent_id = n.new_id, updated_at = pg_catalog.clock_timestamp()
+          FROM unnest($2::text[], $3::text[]) AS n (old_id, new_id)
+         WHERE r.parent_type = $1 AND r.parent_id = n.old_id"#;
     const DETOUR: &str = "SELECT 'renaming-' || pg_catalog.gen_random_uuid() || '-' || n FROM pg_catalog.generate_series(1, $1) AS n";
-    if pairs.is_empty() {
+    let pairs = net(pairs, &existing(kind, pairs));
+    let old: HashSet<&String> = pairs.iter().map(|(old, _)| old).collect();
+    let taken =
+        existing(kind, &pairs.iter().map(|(_, new)| (new.clone(), String::new())).collect::<Vec<_>>());
+    let (from, to): (Vec<String>, Vec<String>) =
+        pairs.iter().filter(|(_, new)| !taken.contains(new) || old.contains(new)).cloned().unzip();
+    if from.is_empty() {
         return;
     }
     let step = |from: Vec<String>, to: Vec<String>| {
-        spi::count(RENAME, &[kind.name.as_str().into(), from.into(), to.into()]);
+        let args = [kind.name.as_str().into(), from.into(), to.into()];
+        spi::count_once(RENAME, &args);
+        spi::count_once(CHILDREN, &args);
     };
-    let (from, to): (Vec<String>, Vec<String>) = pairs.iter().cloned().unzip();
-    let old: HashSet<&String> = from.iter().collect();
     if to.iter().any(|id| old.contains(id)) {
-        let detour: Vec<String> = spi::read(DETOUR, &[(pairs.len() as i32).into()], |row| row.must(1));
+        let detour: Vec<String> = spi::read(DETOUR, &[(from.len() as i32).into()], |row| row.must(1));
         step(from, detour.clone());
         step(detour, to);
     } else {
@@ -182,8 +222,50 @@ pub fn rename(kind: &Kind, pairs: &[(String, String)]) {
     }
 }
 
+/// Those of the first ids that are resources.
+fn existing(kind: &Kind, pairs: &[(String, String)]) -> HashSet<String> {
+    const EXISTING: &str = "SELECT id FROM keywright.resources WHERE type = $1 AND id = ANY ($2)";
+    let ids: Vec<String> = pairs.iter().map(|(id, _)| id.clone()).collect();
+    spi::read_once(EXISTING, &[kind.name.as_str().into(), ids.into()], |row| row.must(1))
+        .into_iter()
+        .collect()
+}
+
+/// From where each went in the end: a row that changed its id twice in one statement did so by way of an id that
+/// was no resource's.
+fn net(pairs: &[(String, String)], resources: &HashSet<String>) -> Vec<(String, String)> {
+    let mut steps: Vec<(String, String)> = Vec::with_capacity(pairs.len());
+    let mut now: HashMap<&String, usize> = HashMap::new();
+    for (old, new) in pairs {
+        let step = match now.remove(old).filter(|_| !resources.contains(old)) {
+            Some(step) => {
+                steps[step].1.clone_from(new);
+                step
+            }
+            None => {
+                steps.push((old.clone(), new.clone()));
+                steps.len() - 1
+            }
+        };
+        now.insert(new, step);
+    }
+    steps.retain(|(old, new)| old != new);
+    steps
+}
+
 /// Removes resources; bindings on them go along, children lose their parent.
-pub fn remove(kind: &Kind, ids: Vec<String>) -> u64 {
+pub fn remove(kind: &Kind, mut ids: Vec<String>) -> u64 {
+    const ORPHAN: &str = r#"
+        UPDATE keywright.resources
+           SET parent_type = NULL, parent_id = NULL, updated_at = pg_catalog.clock_timestamp()
+         WHERE parent_type = $1 AND parent_id = ANY ($2)"#;
     const REMOVE: &str = "DELETE FROM keywright.resources WHERE type = $1 AND id = ANY ($2)";
-    if ids.is_empty() { 0 } else { spi::count(REMOVE, &[kind.name.as_str().into(), ids.into()]) }
+    if ids.is_empty() {
+        return 0;
+    }
+    ids.sort();
+    let args = [kind.name.as_str().into(), ids.into()];
+    let removed = spi::count_once(REMOVE, &args);
+    spi::count_once(ORPHAN, &args);
+    removed
 }

@@ -5,13 +5,16 @@
 
 use super::ensure::name as readable;
 use super::kind::Kind as Type;
-use super::store::{Wanted, remove, rename, require_unmanaged, store};
+use super::store::{Wanted, changed, remove, rename, require_unmanaged, store};
 use crate::error::Failure;
+use crate::spi;
 use keywright_core::text::Kind;
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::spi::quote_identifier;
 use pgrx::{pg_extern, pg_sys};
+use std::collections::HashSet;
 use std::ffi::{CStr, c_char};
 use std::ptr::null_mut;
 
@@ -107,6 +110,10 @@ impl<'a> Trigger<'a> {
 
     fn insert(&self) -> Result<(), Failure<'static>> {
         let (kind, columns) = (self.kind()?, self.columns()?);
+        if self.others_may_write() {
+            let ids = self.ids(New, &columns)?;
+            return self.settle(&kind, &columns, ids);
+        }
         let mut wanted = columns.wanted();
         for row in self.rows(New)? {
             row.read(&columns, &self.table())?.into(&mut wanted);
@@ -119,20 +126,18 @@ impl<'a> Trigger<'a> {
 
     fn delete(&self) -> Result<(), Failure<'static>> {
         let (kind, columns) = (self.kind()?, self.columns()?);
-        let mut ids = Vec::new();
-        for row in self.rows(Old)? {
-            ids.push(row.read(&columns, &self.table())?.id);
-        }
-        for ids in ids.chunks(BATCH) {
-            require_unmanaged(&kind, ids)?;
-            remove(&kind, ids.to_vec());
-        }
-        Ok(())
+        let ids = self.ids(Old, &columns)?;
+        self.settle(&kind, &columns, ids)
+    }
+
+    fn ids(&self, side: Side, columns: &Columns) -> Result<HashSet<String>, Failure<'static>> {
+        let table = self.table();
+        self.rows(side)?.map(|row| row.read(columns, &table).map(|row| row.id)).collect()
     }
 
     fn update(&self) -> Result<(), Failure<'static>> {
         let (kind, columns, table) = (self.kind()?, self.columns()?, self.table());
-        let mut wanted = columns.wanted();
+        let mut touched = HashSet::new();
         let mut renamed = Vec::new();
         // Both tables have a row for each row that was updated, in the same order.
         for (old, new) in self.rows(Old)?.zip(self.rows(New)?) {
@@ -141,15 +146,87 @@ impl<'a> Trigger<'a> {
                 continue;
             }
             if old.id != new.id {
-                renamed.push((old.id, new.id.clone()));
+                renamed.push((old.id.clone(), new.id.clone()));
             }
-            new.into(&mut wanted);
+            touched.extend([old.id, new.id]);
         }
-        wanted.check(&kind)?;
-        let old: Vec<String> = renamed.iter().map(|(old, _)| old.clone()).collect();
-        require_unmanaged(&kind, &old)?;
-        rename(&kind, &renamed);
-        flush(&kind, wanted)
+        if !renamed.is_empty() {
+            let new = Wanted {
+                ids: renamed.iter().map(|(_, new)| new.clone()).collect::<HashSet<_>>().into_iter().collect(),
+                ..Wanted::default()
+            };
+            new.check(&kind)?;
+            let old: Vec<String> = renamed.iter().map(|(old, _)| old.clone()).collect();
+            require_unmanaged(&kind, &old)?;
+            kind.hold(false)?;
+            rename(&kind, &renamed);
+        }
+        self.settle(&kind, &columns, touched)
+    }
+
+    /// Makes these resources what the rows are now. A trigger or a foreign key's action may have changed a row
+    /// again, and been followed, before the rows of this statement are looked at.
+    fn settle(&self, kind: &Type, columns: &Columns, ids: HashSet<String>) -> Result<(), Failure<'static>> {
+        let ids: Vec<String> = ids.into_iter().collect();
+        for ids in ids.chunks(BATCH) {
+            pgrx::check_for_interrupts!();
+            let mut wanted = columns.wanted();
+            let mut gone: HashSet<&String> = ids.iter().collect();
+            for row in self.current(columns, ids) {
+                gone.remove(&row.id);
+                row.into(&mut wanted);
+            }
+            wanted.check(kind)?;
+            let wanted = changed(kind, wanted);
+            let gone: Vec<String> = gone.into_iter().cloned().collect();
+            require_unmanaged(kind, &gone)?;
+            require_unmanaged(kind, &wanted.ids)?;
+            remove(kind, gone);
+            store(kind, &wanted)?;
+        }
+        Ok(())
+    }
+
+    /// The rows with these ids, in any partition. Names and types are quoted or our own, so nothing of the
+    /// application's runs.
+    fn current(&self, columns: &Columns, ids: &[String]) -> Vec<Tracked> {
+        const ROOT: &str = "SELECT coalesce(pg_catalog.pg_partition_root($1), $1)::pg_catalog.regclass::text";
+        // SAFETY: the relation of the trigger is open.
+        let oid = unsafe { (*self.data.tg_relation).rd_id };
+        let root: String = spi::read(ROOT, &[oid.into()], |row| row.must(1)).pop().unwrap_or_default();
+        let column = |at: usize| match self.arg(at) {
+            Some(column) => format!("t.{}::text", quote_identifier(column.to_string_lossy())),
+            None => "NULL::text".into(),
+        };
+        let id = quote_identifier(self.args[1].to_string_lossy());
+        let sql = format!(
+            "SELECT {}, {}, {} FROM {root} AS t WHERE t.{id} OPERATOR(pg_catalog.=) ANY ($1::text[]::{}[])",
+            column(1),
+            column(2),
+            column(3),
+            columns.id.type_name(),
+        );
+        let text = |row: &spi::Row, at| row.get::<Vec<u8>>(at);
+        spi::read_once(&sql, &[ids.to_vec().into()], |row| Tracked {
+            id: String::from_utf8(text(row, 1).unwrap_or_default()).unwrap_or_default(),
+            parent: text(row, 2).and_then(|id| String::from_utf8(id).ok()),
+            name: text(row, 3).map(|words| name(&words)),
+        })
+    }
+
+    /// True when another trigger may have changed the rows before this one is called.
+    fn others_may_write(&self) -> bool {
+        // SAFETY: the relation of the trigger is open, and has triggers.
+        let triggers = unsafe {
+            let all = &*(*self.data.tg_relation).trigdesc;
+            std::slice::from_raw_parts(all.triggers, all.numtriggers as usize)
+        };
+        // SAFETY: the trigger that is being called.
+        let own = unsafe { (*self.data.tg_trigger).tgfoid };
+        let after = |trigger: &pg_sys::Trigger| {
+            trigger.tgtype as u32 & (pg_sys::TRIGGER_TYPE_BEFORE | pg_sys::TRIGGER_TYPE_INSTEAD) == 0
+        };
+        triggers.iter().any(|trigger| !trigger.tgisinternal && trigger.tgfoid != own && after(trigger))
     }
 
     fn columns(&self) -> Result<Columns, Failure<'static>> {
@@ -175,7 +252,7 @@ impl<'a> Trigger<'a> {
             }
             let (mut output, mut varlena) = (pg_sys::InvalidOid, false);
             pg_sys::getTypeOutputInfo(kind, &mut output, &mut varlena);
-            Ok(Column { number, output })
+            Ok(Column { number, kind, output })
         }
     }
 
@@ -239,7 +316,20 @@ use Side::{New, Old};
 
 struct Column {
     number: i32,
+    kind: pg_sys::Oid,
     output: pg_sys::Oid,
+}
+
+impl Column {
+    fn type_name(&self) -> &'static str {
+        match self.kind {
+            pg_sys::UUIDOID => "pg_catalog.uuid",
+            pg_sys::INT2OID => "pg_catalog.int2",
+            pg_sys::INT4OID => "pg_catalog.int4",
+            pg_sys::INT8OID => "pg_catalog.int8",
+            _ => "pg_catalog.text",
+        }
+    }
 }
 
 struct Columns {
@@ -355,9 +445,12 @@ fn name(words: &[u8]) -> String {
 }
 
 fn ascii_or_utf8(id: Vec<u8>) -> Result<String, Failure<'static>> {
-    String::from_utf8(id).map_err(|wrong| Failure::BadId {
-        broken: keywright_core::name::Rule::ResourceId
-            .check(wrong.as_bytes())
-            .expect_err("an id that is not UTF-8 is refused"),
-    })
+    match crate::args::name(&id) {
+        Some(id) => Ok(id.to_owned()),
+        None => Err(Failure::BadId {
+            broken: keywright_core::name::Rule::ResourceId
+                .check(&[0xff])
+                .expect_err("what is not UTF-8 is refused"),
+        }),
+    }
 }

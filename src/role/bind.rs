@@ -41,6 +41,14 @@ impl Role {
         }
     }
 
+    fn require_in_snapshot(&self) -> Result<(), Failure<'static>> {
+        const SEEN: &str = "SELECT FROM keywright.roles WHERE name = $1";
+        match spi::read_in_transaction_snapshot(SEEN, &[self.name.as_str().into()]) {
+            true => Ok(()),
+            false => Err(Failure::NewerThanTransaction { what: format!("role \"{}\"", self.name) }),
+        }
+    }
+
     /// A role TYPE-owner owns resources of that type.
     fn owns(&self, resource: &Resource) -> bool {
         self.name.strip_suffix("-owner") == Some(resource.kind.as_str())
@@ -103,6 +111,7 @@ fn bind<'a>(
         granter.require_in_snapshot().map_err(Failure::detached)?;
     }
     let role = Role::hold(role)?;
+    role.require_in_snapshot()?;
     if let Some(resource) = resource {
         resource::hold(resource)?;
     }

@@ -1,6 +1,6 @@
 //! define_role and delete_role.
 
-use crate::definition::{definition, settle};
+use crate::definition::{definition, lock, settle};
 use crate::error::{Failure, Fault};
 use crate::{args, scope, spi};
 use keywright_core::text::Kind;
@@ -66,7 +66,8 @@ fn delete_role(name: Option<&[u8]>) -> Result<bool, ErrorReport> {
         Some(true) => return Err(Failure::BuiltIn { what: format!("role \"{name}\"") }.into()),
         Some(false) => (),
     }
-    // Whoever binds it holds the row.
+    // The table first, as whoever defines does; whoever binds it holds the row.
+    lock("roles");
     spi::write(HOLD, &[name.into()], |_| ());
     if !spi::read(HELD, &[name.into()], |_| ()).is_empty() {
         let (by, hint) = (

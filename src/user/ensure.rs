@@ -54,8 +54,8 @@ fn ensure_system_user(
             .map(|role| args::text("organization_role", Some(role)).map(str::to_owned))
             .transpose()?,
     };
-    standing::require_roles(&holdings)?;
-    let (id, mut outcome) = settle(&Wanted {
+    standing::require_roles(&holdings, false)?;
+    let wanted = Wanted {
         username,
         kind: "system",
         email,
@@ -63,12 +63,48 @@ fn ensure_system_user(
         db_role: None,
         managed_by,
         organization_role,
-    })?;
-    let changes = standing::settle(id, &holdings, managed_by, outcome != "unchanged")?;
-    if outcome == "unchanged" && !changes.is_empty() {
-        outcome = "updated";
-    }
+    };
+    let (id, outcome, changes) = settle_system_user(&wanted, &holdings)?;
     Ok(Record::new(fcinfo, &[id.into_datum(), outcome.into_datum(), json_array(changes).into_datum()]))
+}
+
+/// Reads first; writes with organizations closed, and the roles and the user held.
+fn settle_system_user(
+    wanted: &Wanted,
+    holdings: &standing::Wanted,
+) -> Result<(Uuid, &'static str, Vec<JsonB>), ErrorReport> {
+    const HOLD: &str = "SELECT FROM keywright.users WHERE user_id = $1 AND deleted_at IS NULL FOR SHARE";
+    if let Some(found) = look(wanted, spi::read)
+        && !found.change_needed(wanted)?
+    {
+        if standing::is_settled(found.id, holdings) {
+            return Ok((found.id, "unchanged", Vec::new()));
+        }
+        standing::require_manager(found.id, wanted.managed_by)?;
+    }
+    standing::close_organizations();
+    standing::require_roles(holdings, true)?;
+    loop {
+        let (id, outcome) = settle(wanted)?;
+        // Deleted by somebody else since: there is another one to make.
+        if spi::write(HOLD, &[id.into()], |_| ()).is_empty() {
+            continue;
+        }
+        require_in_transaction(id, wanted)?;
+        let changes = standing::settle(id, holdings)?;
+        let outcome = if outcome == "unchanged" && !changes.is_empty() { "updated" } else { outcome };
+        return Ok((id, outcome, changes));
+    }
+}
+
+fn require_in_transaction(id: Uuid, wanted: &Wanted) -> Result<(), Failure<'static>> {
+    const SEEN: &str = "SELECT FROM keywright.users WHERE user_id = $1";
+    match spi::read_in_transaction_snapshot(SEEN, &[id.into()]) {
+        true => Ok(()),
+        false => Err(Failure::NewerThanTransaction {
+            what: format!("User {}", keywright_core::printable::quoted(wanted.username)),
+        }),
+    }
 }
 
 fn json_array(elements: Vec<JsonB>) -> Option<JsonB> {

@@ -1,7 +1,7 @@
 //! What a system user holds by ensure_system_user: roles globally, and one role in every organization.
 //!
-//! A new organization is bound in the transaction that makes it. For that, whoever makes one holds the type
-//! `organization` (as of every resource that is written), and whoever changes what is wanted for all of them closes it: neither misses the other.
+//! A new organization is bound in the transaction that makes it. For that, whoever makes one and
+//! whoever changes what a system user holds do so one at a time, by the type `organization`: neither misses the other.
 
 use crate::error::Failure;
 use crate::spi;
@@ -17,19 +17,35 @@ pub struct Wanted {
 }
 
 /// Binds every system user that has an organization_role to these organizations.
-pub fn bind_to_organizations(ids: &[String]) {
+pub fn bind_to_organizations(ids: &[String]) -> Result<(), Failure<'static>> {
+    const SOMEBODY: &str =
+        "SELECT FROM keywright.users WHERE organization_role IS NOT NULL AND deleted_at IS NULL LIMIT 1";
+    // Whoever is being deleted is waited for.
+    const HOLD: &str = r#"
+        SELECT user_id, username FROM keywright.users
+         WHERE organization_role IS NOT NULL AND deleted_at IS NULL ORDER BY user_id FOR SHARE"#;
     const BIND: &str = r#"
         INSERT INTO keywright.role_bindings (user_id, role, scope, resource_type, resource_id, standing)
         SELECT u.user_id, u.organization_role, 'resource', 'organization', i.id, true
           FROM keywright.users AS u, unnest($1::text[]) AS i (id)
-         WHERE u.organization_role IS NOT NULL AND u.deleted_at IS NULL
+         WHERE u.user_id = ANY ($2)
          ORDER BY i.id, u.user_id
         ON CONFLICT ON CONSTRAINT role_bindings_key DO NOTHING"#;
-    const SOMEBODY: &str =
-        "SELECT FROM keywright.users WHERE organization_role IS NOT NULL AND deleted_at IS NULL LIMIT 1";
-    if !spi::read(SOMEBODY, &[], |_| ()).is_empty() {
-        spi::count(BIND, &[ids.to_vec().into()]);
+    if spi::read(SOMEBODY, &[], |_| ()).is_empty() {
+        return Ok(());
     }
+    let users: Vec<(Uuid, String)> = spi::write(HOLD, &[], |row| (row.must(1), row.must(2)));
+    for (user, username) in &users {
+        require_in_snapshot(
+            "SELECT FROM keywright.users WHERE user_id = $1",
+            (*user).into(),
+            "user",
+            username,
+        )?;
+    }
+    let users: Vec<Uuid> = users.into_iter().map(|(user, _)| user).collect();
+    spi::count_once(BIND, &[ids.to_vec().into(), users.into()]);
+    Ok(())
 }
 
 /// Takes every role from a user that is deleted.
@@ -41,24 +57,49 @@ pub fn lose_all(user: Uuid) {
     }
 }
 
-/// The roles that do not exist.
-pub fn require_roles(wanted: &Wanted) -> Result<(), Failure<'static>> {
-    const MISSING: &str = r#"
-        SELECT n.name FROM unnest($1::text[]) AS n (name)
-         WHERE NOT EXISTS (SELECT FROM keywright.roles AS r WHERE r.name = n.name) ORDER BY n.name"#;
+/// Refuses roles that do not exist, and holds the others when something is going to be written.
+pub fn require_roles(wanted: &Wanted, hold: bool) -> Result<(), Failure<'static>> {
+    const EXISTING: &str = "SELECT name FROM keywright.roles WHERE name = ANY ($1)";
+    const HOLD: &str = "SELECT name FROM keywright.roles WHERE name = ANY ($1) ORDER BY name FOR KEY SHARE";
+    const SEEN: &str = "SELECT FROM keywright.roles WHERE name = $1";
     const NAMES: &str = "SELECT name FROM keywright.roles";
     let mut names = wanted.roles.clone().unwrap_or_default();
     names.extend(wanted.organization_role.clone().filter(|role| !role.is_empty()));
-    if names.is_empty() {
-        return Ok(());
-    }
-    match spi::read(MISSING, &[names.into()], |row| row.must::<String>(1)).into_iter().next() {
-        None => Ok(()),
-        Some(name) => {
+    let args = [names.clone().into()];
+    let existing: Vec<String> = match hold {
+        true => spi::write(HOLD, &args, |row| row.must(1)),
+        false => spi::read(EXISTING, &args, |row| row.must(1)),
+    };
+    for name in names {
+        if !existing.contains(&name) {
             let known: Vec<String> = spi::read(NAMES, &[], |row| row.must(1));
-            Err(Failure::NoSuchRole { nearest: nearest(&name, &known).map(str::to_owned), name })
+            return Err(Failure::NoSuchRole { nearest: nearest(&name, &known).map(str::to_owned), name });
+        }
+        if hold {
+            require_in_snapshot(SEEN, name.as_str().into(), "role", &name)?;
         }
     }
+    Ok(())
+}
+
+/// Inside REPEATABLE READ a foreign key is checked under the old snapshot, where something newer is missing: that
+/// is a serialization failure, not a broken reference.
+fn require_in_snapshot(
+    seen: &'static str,
+    key: spi::Arg,
+    what: &str,
+    name: &str,
+) -> Result<(), Failure<'static>> {
+    match spi::read_in_transaction_snapshot(seen, &[key]) {
+        true => Ok(()),
+        false => Err(Failure::NewerThanTransaction { what: format!("{what} \"{name}\"") }),
+    }
+}
+
+/// Keeps organizations from being made until the transaction ends.
+pub fn close_organizations() {
+    const CLOSE: &str = "SELECT FROM keywright.resource_types WHERE type = 'organization' FOR NO KEY UPDATE";
+    spi::write(CLOSE, &[], |_| ());
 }
 
 /// A binding that is missing, or one too many.
@@ -68,35 +109,34 @@ struct Step {
     bind: bool,
 }
 
-/// Brings the bindings of a system user in line; what changed, as the result column has it.
+/// True when the bindings of a system user are as wanted.
+pub fn is_settled(user: Uuid, wanted: &Wanted) -> bool {
+    steps(user, wanted).is_empty()
+}
+
+/// Brings the bindings of a system user in line; what changed, as the result column has it. The user is held, and
+/// no organization is being made meanwhile.
 ///
 /// Only what this function bound is ever taken away: `standing`.
-pub fn settle(
-    user: Uuid,
-    wanted: &Wanted,
-    managed_by: Option<&[u8]>,
-    user_changed: bool,
-) -> Result<Vec<JsonB>, Failure<'static>> {
-    const MANAGER: &str = "SELECT username, managed_by FROM keywright.users WHERE user_id = $1";
-    const CLOSE: &str = "SELECT FROM keywright.resource_types WHERE type = 'organization' FOR UPDATE";
-    // An organization that is being made does not see a user that has just been written, nor the other way.
-    if !user_changed && steps(user, wanted).is_empty() {
-        return Ok(Vec::new());
-    }
-    let named = |row: &spi::Row| (row.must::<String>(1), row.get::<String>(2));
-    if let Some((username, Some(manager))) = spi::read(MANAGER, &[user.into()], named).pop()
-        && Some(manager.as_bytes()) != managed_by
-    {
-        return Err(Failure::OtherManager { what: format!("user \"{username}\""), manager });
-    }
-    spi::write(CLOSE, &[], |_| ());
+pub fn settle(user: Uuid, wanted: &Wanted) -> Result<Vec<JsonB>, Failure<'static>> {
+    const SEEN: &str = "SELECT FROM keywright.resources WHERE type = 'organization' AND id = $1";
     let steps = steps(user, wanted);
-    for step in &steps {
-        if let Some(id) = &step.organization {
-            require_in_snapshot(id)?;
-        }
+    for id in steps.iter().filter_map(|step| step.organization.as_deref()) {
+        require_in_snapshot(SEEN, id.into(), "organization", id)?;
     }
-    Ok(steps.iter().flat_map(|step| step.take(user)).collect())
+    Ok(steps.iter().filter_map(|step| step.take(user)).collect())
+}
+
+/// Refuses what another manager owns.
+pub fn require_manager(user: Uuid, managed_by: Option<&[u8]>) -> Result<(), Failure<'static>> {
+    const MANAGER: &str = "SELECT username, managed_by FROM keywright.users WHERE user_id = $1";
+    let named = |row: &spi::Row| (row.must::<String>(1), row.get::<String>(2));
+    match spi::read(MANAGER, &[user.into()], named).pop() {
+        Some((username, Some(manager))) if Some(manager.as_bytes()) != managed_by => {
+            Err(Failure::OtherManager { what: format!("user \"{username}\""), manager })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn steps(user: Uuid, wanted: &Wanted) -> Vec<Step> {
@@ -126,14 +166,6 @@ fn steps(user: Uuid, wanted: &Wanted) -> Vec<Step> {
         organization: row.get(2),
         bind: row.must(3),
     })
-}
-
-fn require_in_snapshot(id: &str) -> Result<(), Failure<'static>> {
-    const SEEN: &str = "SELECT FROM keywright.resources WHERE type = 'organization' AND id = $1";
-    match spi::read_in_transaction_snapshot(SEEN, &[id.into()]) {
-        true => Ok(()),
-        false => Err(Failure::NewerThanTransaction { what: format!("organization \"{id}\"") }),
-    }
 }
 
 impl Step {
