@@ -64,10 +64,12 @@ fn define_scope(
             let sentence = "API keys carry it already, as a permission of a type that was deleted.";
             return Err(Fault::new("name", sentence, "Choose another name.").into());
         }
+        hold_types("permissions", &permissions)?;
         spi::count(INSERT, &args());
         Ok(())
     };
     let update = || {
+        hold_types("permissions", &permissions)?;
         spi::count(UPDATE, &args());
         Ok(())
     };
@@ -95,24 +97,42 @@ fn delete_scope(name: Option<&[u8]>) -> Result<bool, ErrorReport> {
     Ok(spi::count(DELETE, &[name.into()]) > 0)
 }
 
-/// Holds the scopes a new key carries, so that none is deleted before the key is there. A name that is no longer
-/// a scope, and no permission of a registered type either, is refused.
+/// Holds the scopes a new key carries and the types they name, so that none is deleted before the key is there.
 pub fn hold(scopes: &[String]) -> Result<(), Failure<'static>> {
     const HOLD: &str = "SELECT name FROM keywright.scopes WHERE name = ANY ($1) ORDER BY name FOR KEY SHARE";
     if scopes.iter().all(|name| name == ALL) {
         return Ok(());
     }
     let held: Vec<String> = spi::write(HOLD, &[scopes.to_vec().into()], |row| row.must(1));
-    let registry = registry();
-    let known = |name: &str| {
-        held.iter().any(|held| held == name)
-            || Permission::parse(name).is_some_and(|at| at.kind() == "*" || registry.has_type(at.kind()))
+    let permissions: Vec<String> = scopes.iter().filter(|name| !held.contains(name)).cloned().collect();
+    if let Some(name) = permissions.iter().find(|name| Permission::parse(name).is_none()) {
+        let sentence = format!("\"{name}\" has just been deleted.");
+        return Err(Fault::new("scopes", sentence, "See keywright.list_scopes().").into());
+    }
+    hold_types("scopes", &permissions)
+}
+
+/// Holds the types that permissions or entries of an allow-list name, so that none is deleted before they are
+/// stored.
+pub fn hold_types(argument: &'static str, list: &[String]) -> Result<(), Failure<'static>> {
+    const HOLD: &str =
+        "SELECT type FROM keywright.resource_types WHERE type = ANY ($1) ORDER BY type FOR KEY SHARE";
+    let kinds = || {
+        list.iter()
+            .filter_map(|entry| entry.split_once(':'))
+            .map(|(kind, _)| kind)
+            .filter(|kind| *kind != "*")
     };
-    match scopes.iter().find(|name| !known(name)) {
+    let wanted: Vec<String> = kinds().map(str::to_owned).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let held: Vec<String> = spi::write(HOLD, &[wanted.into()], |row| row.must(1));
+    match kinds().find(|kind| !held.iter().any(|held| held == kind)) {
         None => Ok(()),
-        Some(name) => {
-            let sentence = format!("\"{name}\" has just been deleted.");
-            Err(Fault::new("scopes", sentence, "See keywright.list_scopes().").into())
+        Some(kind) => {
+            let sentence = format!("Resource type \"{kind}\" has just been deleted.");
+            Err(Fault::new(argument, sentence, "See keywright.list_resource_types().").into())
         }
     }
 }

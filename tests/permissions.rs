@@ -378,12 +378,7 @@ fn a_backend_that_is_terminated_takes_nobody_along() {
             let end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
             other.batch_execute(end).unwrap();
         });
-        let error = terminated.unwrap_err();
-        assert_eq!(
-            error.as_db_error().map(|error| error.code().code().to_owned()),
-            Some("57P01".into()),
-            "{ask}"
-        );
+        assert!(terminated.is_err(), "{ask}");
         // Every other backend would have gone with a crash.
         assert_eq!(one::<i32>(&mut bystander, "SELECT 1"), 1, "{ask}");
     }
@@ -514,6 +509,13 @@ fn nothing_slips_in_while_a_scope_or_a_branch_is_deleted() {
             waiter.join().unwrap()
         })
     };
+    let register = "SELECT keywright.register_resource_type('t1'), keywright.register_resource_type('t2'), keywright.register_resource_type('t3')";
+    client.batch_execute(register).unwrap();
+    let mint = |kind: &str| format!("SELECT keywright.mint_api_key('u', 'key-{kind}', '{{{kind}:read}}')");
+    let delete = |kind: &str| format!("SELECT keywright.delete_resource_type('{kind}')");
+    assert_eq!(wait(&mint("t1"), &delete("t1")), "23503");
+    assert_eq!(wait(&delete("t2"), &mint("t2")), "22023");
+    assert_eq!(wait("SELECT keywright.define_role('t', '{t3:read}')", &delete("t3")), "23503");
     assert_eq!(
         wait("SELECT keywright.delete_scope('s')", "SELECT keywright.mint_api_key('u', 'k', '{s}')"),
         "22023"

@@ -125,6 +125,11 @@ SELECT keywright.delete_resource('folder', 'n0', true), keywright.delete_resourc
 SELECT keywright.ensure_resources('folder', array_agg('t' || n), array_agg(CASE WHEN n > 1 THEN 't' || n / 2 END)) FROM generate_series(1, 20000) AS n;
 SELECT keywright.ensure_resources('folder', array_agg('t' || n), array_agg(CASE WHEN n > 1 THEN 't' || n / 3 + 1 END)) FROM generate_series(1, 2) AS n;
 SELECT keywright.delete_resource('folder', 't1', true);
+CREATE TEMP TABLE pairs AS SELECT n AS id, CASE WHEN n % 2 = 0 THEN n - 1 END AS parent FROM generate_series(1, 24000) AS n;
+SELECT * FROM keywright.track_table('pairs', 'folder', 'id', 'parent');
+UPDATE pairs SET parent = CASE WHEN id % 2 = 1 THEN id + 1 END;
+DELETE FROM pairs;
+DROP TABLE pairs;
 SELECT count(*) FROM keywright.list_resources('folder') WHERE resource_id LIKE 't%';
 
 -- Deleting: not while something lies below, or with all of it. Children of other types count.

@@ -155,6 +155,50 @@ SELECT count(*) FROM keywright.list_resources('folder');
 DROP TABLE app.folders, app.things, app.homes, app.busy;
 SELECT keywright.delete_resource_type('folder');
 
+-- A trigger BEFORE, a parent that comes and goes, an id that is taken.
+CREATE TABLE app.slugs (id integer PRIMARY KEY DEFERRABLE, slug text);
+SELECT * FROM keywright.track_table('app.slugs', 'slot', name_column => 'slug');
+CREATE FUNCTION app.replaces() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN DELETE FROM app.slugs WHERE slug = new.slug; RETURN new; END $$;
+CREATE TRIGGER replaces BEFORE INSERT ON app.slugs FOR EACH ROW EXECUTE FUNCTION app.replaces();
+INSERT INTO app.slugs VALUES (5001, 's'), (5002, 's'), (5003, 't');
+SELECT array_agg(resource_id) FROM keywright.list_resources('slot') WHERE resource_id LIKE '500%';
+SELECT keywright.ensure_resource('slot', '5004');
+UPDATE app.slugs SET id = id + 1;
+SELECT (SELECT array_agg(id ORDER BY id) FROM app.slugs) AS rows, array_agg(resource_id) AS resources FROM keywright.list_resources('slot') WHERE resource_id LIKE '500%';
+DELETE FROM app.slugs;
+CREATE TABLE app.tops (id integer PRIMARY KEY);
+CREATE TABLE app.subs (id integer PRIMARY KEY, top integer REFERENCES app.tops DEFERRABLE INITIALLY DEFERRED);
+SELECT * FROM keywright.track_table('app.tops', 'project');
+SELECT * FROM keywright.track_table('app.subs', 'agent', 'id', 'top');
+INSERT INTO app.tops VALUES (6001);
+INSERT INTO app.subs VALUES (6007, 6001);
+SELECT keywright.ensure_resource('agent', 'untracked', '6001');
+BEGIN;
+UPDATE app.tops SET id = 6002;
+INSERT INTO app.tops VALUES (6001);
+COMMIT;
+SELECT resource_id, parent_resource_id FROM keywright.list_resources('agent') WHERE resource_id IN ('6007', 'untracked');
+BEGIN;
+DELETE FROM app.tops WHERE id = 6001;
+INSERT INTO app.tops VALUES (6001);
+COMMIT;
+SELECT resource_id, parent_resource_id FROM keywright.list_resources('agent') WHERE resource_id IN ('6007', 'untracked');
+-- Nothing of the application's runs with more than its own rights: not the predicate of an index either.
+CREATE FUNCTION app.who() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN ASSERT current_user = 'regress_keywright_app', 'run as ' || current_user; RETURN true; END $$;
+CREATE FUNCTION app.evil(integer) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN app.who(); END $$;
+SET client_min_messages = warning;
+CREATE INDEX ON app.subs (top) WHERE app.evil(1);
+RESET client_min_messages;
+DELETE FROM app.subs;
+-- Policies that hide rows from the owner would make them look deleted.
+ALTER TABLE app.tops ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY visible ON app.tops USING (id > 6001);
+SELECT code FROM public.refusal('UPDATE app.tops SET id = 7000 WHERE id = 6002');
+ALTER TABLE app.tops NO FORCE ROW LEVEL SECURITY;
+DELETE FROM app.tops;
+DROP TABLE app.tops, app.subs, app.slugs;
+SELECT keywright.delete_resource('slot', '5004'), keywright.delete_resource('agent', 'untracked');
+
 -- A plain trigger FOR EACH ROW does as well.
 CREATE TABLE app.rows (id smallint PRIMARY KEY DEFERRABLE, owner text);
 CREATE TRIGGER follow AFTER INSERT OR UPDATE OR DELETE ON app.rows FOR EACH ROW EXECUTE FUNCTION keywright.track_resource('slot', 'id');

@@ -113,6 +113,7 @@ pub fn insert(
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
         ON CONFLICT (user_id, name) WHERE revoked_at IS NULL AND superseded_at IS NULL DO NOTHING"#;
     crate::scope::hold(&wanted.scopes)?;
+    crate::scope::hold_types("allow_list", &wanted.allow_list)?;
     let inserted = spi::count(
         INSERT,
         &[

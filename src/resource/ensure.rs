@@ -1,7 +1,7 @@
 //! ensure_resource, ensure_resources, delete_resource.
 
 use super::kind::Kind;
-use super::store::{Wanted, changed, remove, require_unmanaged, store};
+use super::store::{Wanted, changed, remove, require_shallow, require_unmanaged, store};
 use super::{exists, hold};
 use crate::error::{Failure, Fault};
 use crate::{args, spi};
@@ -48,6 +48,7 @@ fn ensure_resource(
     manage.needed(true)?;
     let was_there = exists(&resource);
     let written = store(&kind, &wanted)? + manage.note();
+    require_shallow(&kind, &wanted.ids)?;
     Ok(match (written, was_there) {
         (0, _) => "unchanged",
         (_, true) => "updated",
@@ -135,7 +136,9 @@ fn ensure_resources(
     wanted.check(&kind)?;
     let wanted = changed(&kind, wanted);
     require_unmanaged(&kind, &wanted.ids)?;
-    Ok(store(&kind, &wanted)? as i64)
+    let written = store(&kind, &wanted)?;
+    require_shallow(&kind, &wanted.ids)?;
+    Ok(written as i64)
 }
 
 #[pg_extern(sql = false)]

@@ -13,8 +13,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 pub struct Kind {
     pub name: String,
     pub parent: Option<String>,
-    /// Resources of this type, or of one above it, lie below each other.
-    pub deep: bool,
+    /// Which of this type and those above it lie below each other.
+    pub nesting: Vec<String>,
 }
 
 impl Kind {
@@ -26,9 +26,9 @@ impl Kind {
               SELECT t.type, t.parent_type, a.steps + 1
                 FROM above AS a JOIN keywright.resource_types AS t ON t.type = a.parent_type
                WHERE a.type <> a.parent_type AND a.steps <= 17)
-            SELECT type, parent_type, (SELECT bool_or(type = parent_type) IS TRUE FROM above)
+            SELECT type, parent_type, ARRAY(SELECT a.type FROM above AS a WHERE a.type = a.parent_type ORDER BY 1)
               FROM above WHERE steps = 0"#;
-        let found = |row: &spi::Row| Kind { name: row.must(1), parent: row.get(2), deep: row.must(3) };
+        let found = |row: &spi::Row| Kind { name: row.must(1), parent: row.get(2), nesting: row.must(3) };
         spi::read(FIND, &[spi::text(name)], found).pop().ok_or_else(|| {
             let name = String::from_utf8_lossy(name).into_owned();
             let nearest = scope::registry().nearest_type(&name).map(str::to_owned);
@@ -39,12 +39,17 @@ impl Kind {
     /// Holds the type while resources of it are written: it is not changed or deleted meanwhile.
     ///
     /// One at a time are those who may move something where resources nest, because two could make a circle
-    /// together, and those who make organizations, whose system users are to be the same for all of them.
+    /// together (and nobody puts anything below meanwhile), and those who make organizations, whose system users are to be the same for all of them.
     pub fn hold(&self, moves: bool) -> Result<(), Failure<'static>> {
         const HOLD: &str = "SELECT parent_type FROM keywright.resource_types WHERE type = $1 FOR KEY SHARE";
         const QUEUE: &str =
             "SELECT parent_type FROM keywright.resource_types WHERE type = $1 FOR NO KEY UPDATE";
+        const ABOVE: &str =
+            "SELECT FROM keywright.resource_types WHERE type = ANY ($1) ORDER BY type FOR SHARE";
         let nests = self.parent.as_ref() == Some(&self.name);
+        if moves && !nests && !self.nesting.is_empty() {
+            spi::write(ABOVE, &[self.nesting.clone().into()], |_| ());
+        }
         let queue = nests && moves || self.name == ORGANIZATION;
         let sql = if queue { QUEUE } else { HOLD };
         match spi::write(sql, &[self.name.as_str().into()], |row| row.get::<String>(1)).pop() {

@@ -106,7 +106,7 @@ pub fn require_unmanaged(kind: &Kind, ids: &[String]) -> Result<(), Failure<'sta
     }
 }
 
-/// Makes and changes resources; how many there were to make or change.
+/// Makes and changes resources; how many there were to make or change. `require_shallow` comes after all of them.
 pub fn store(kind: &Kind, wanted: &Wanted) -> Result<u64, Failure<'static>> {
     const STORE: &str = r#"
         INSERT INTO keywright.resources AS r (type, id, parent_type, parent_id, name)
@@ -126,9 +126,6 @@ pub fn store(kind: &Kind, wanted: &Wanted) -> Result<u64, Failure<'static>> {
     let moves = wanted.parents.iter().flatten().any(Option::is_some);
     kind.hold(moves)?;
     let stored = spi::count_once(STORE, &wanted.args(kind));
-    if kind.deep && moves {
-        require_shallow(kind, &wanted.ids)?;
-    }
     if kind.name == ORGANIZATION {
         user::bind_to_organizations(&wanted.ids)?;
     }
@@ -136,7 +133,10 @@ pub fn store(kind: &Kind, wanted: &Wanted) -> Result<u64, Failure<'static>> {
 }
 
 /// No circle, and no more than 16 ancestors, for these and whatever lies below them.
-fn require_shallow(kind: &Kind, ids: &[String]) -> Result<(), Failure<'static>> {
+pub fn require_shallow(kind: &Kind, ids: &[String]) -> Result<(), Failure<'static>> {
+    if kind.nesting.is_empty() || ids.is_empty() {
+        return Ok(());
+    }
     // What was just written is to be seen.
     // SAFETY: between two statements of ours.
     unsafe { pg_sys::CommandCounterIncrement() };
@@ -148,11 +148,15 @@ fn require_shallow(kind: &Kind, ids: &[String]) -> Result<(), Failure<'static>> 
         let depth = depth(&reader, &at, &mut depths)?;
         below.push((at, depth));
     }
+    let mut seen = HashSet::new();
     while let Some((at, depth)) = below.pop() {
         if depth > MOST_ANCESTORS {
             return Err(too_deep());
         }
-        each_child(&reader, 1, &at, |child| below.push((child, depth + 1)));
+        if !seen.contains(&at) {
+            each_child(&reader, 1, &at, |child| below.push((child, depth + 1)));
+            seen.insert(at);
+        }
     }
     Ok(())
 }
@@ -187,7 +191,7 @@ fn too_deep() -> Failure<'static> {
     Fault::new("parent_id", sentence, "Choose a parent nearer to the top.").into()
 }
 
-/// Gives resources other ids; bindings and children go along. Takes a detour where one's new id is another's
+/// Gives resources other ids; bindings, and children that no table decides, go along. Takes a detour where one's new id is another's
 /// old one. An id that somebody else's resource has is not taken from it.
 pub fn rename(kind: &Kind, pairs: &[(String, String)]) {
     const RENAME: &str = r#"
@@ -197,20 +201,29 @@ pub fn rename(kind: &Kind, pairs: &[(String, String)]) {
     const CHILDREN: &str = r#"
         UPDATE keywright.resources AS r SET parent_id = n.new_id, updated_at = pg_catalog.clock_timestamp()
           FROM unnest($2::text[], $3::text[]) AS n (old_id, new_id)
-         WHERE r.parent_type = $1 AND r.parent_id = n.old_id"#;
+         WHERE r.parent_type = $1 AND r.parent_id = n.old_id AND r.type <> ALL ($4)"#;
     const DETOUR: &str = "SELECT 'renaming-' || pg_catalog.gen_random_uuid() || '-' || n FROM pg_catalog.generate_series(1, $1) AS n";
     let pairs = net(pairs, &existing(kind, pairs));
-    let old: HashSet<&String> = pairs.iter().map(|(old, _)| old).collect();
     let taken =
         existing(kind, &pairs.iter().map(|(_, new)| (new.clone(), String::new())).collect::<Vec<_>>());
-    let (from, to): (Vec<String>, Vec<String>) =
-        pairs.iter().filter(|(_, new)| !taken.contains(new) || old.contains(new)).cloned().unzip();
+    // One that is blocked stays where it is, and blocks in turn whoever wanted its id.
+    let mut pairs = pairs;
+    loop {
+        let leaving: HashSet<String> = pairs.iter().map(|(old, _)| old.clone()).collect();
+        let before = pairs.len();
+        pairs.retain(|(_, new)| !taken.contains(new) || leaving.contains(new));
+        if pairs.len() == before {
+            break;
+        }
+    }
+    let old: HashSet<&String> = pairs.iter().map(|(old, _)| old).collect();
+    let (from, to): (Vec<String>, Vec<String>) = pairs.iter().cloned().unzip();
     if from.is_empty() {
         return;
     }
     let step = |from: Vec<String>, to: Vec<String>| {
-        let args = [kind.name.as_str().into(), from.into(), to.into()];
-        spi::count_once(RENAME, &args);
+        let args = [kind.name.as_str().into(), from.into(), to.into(), tracked_types().into()];
+        spi::count_once(RENAME, &args[..3]);
         spi::count_once(CHILDREN, &args);
     };
     if to.iter().any(|id| old.contains(id)) {
@@ -253,19 +266,28 @@ fn net(pairs: &[(String, String)], resources: &HashSet<String>) -> Vec<(String, 
     steps
 }
 
-/// Removes resources; bindings on them go along, children lose their parent.
+/// The types that tables decide: what such a resource lies below is for its own row to say.
+fn tracked_types() -> Vec<String> {
+    const TYPES: &str = r#"
+        SELECT DISTINCT pg_catalog.encode(pg_catalog.substring(t.tgargs, 1, pg_catalog.position(t.tgargs, '\x00'::bytea) - 1), 'escape')
+          FROM pg_catalog.pg_trigger AS t
+         WHERE t.tgfoid = 'keywright.track_resource()'::pg_catalog.regprocedure"#;
+    spi::read(TYPES, &[], |row| row.must(1))
+}
+
+/// Removes resources; bindings on them go along, children that no table decides lose their parent.
 pub fn remove(kind: &Kind, mut ids: Vec<String>) -> u64 {
     const ORPHAN: &str = r#"
         UPDATE keywright.resources
            SET parent_type = NULL, parent_id = NULL, updated_at = pg_catalog.clock_timestamp()
-         WHERE parent_type = $1 AND parent_id = ANY ($2)"#;
+         WHERE parent_type = $1 AND parent_id = ANY ($2) AND type <> ALL ($3)"#;
     const REMOVE: &str = "DELETE FROM keywright.resources WHERE type = $1 AND id = ANY ($2)";
     if ids.is_empty() {
         return 0;
     }
     ids.sort();
-    let args = [kind.name.as_str().into(), ids.into()];
-    let removed = spi::count_once(REMOVE, &args);
+    let args = [kind.name.as_str().into(), ids.into(), tracked_types().into()];
+    let removed = spi::count_once(REMOVE, &args[..2]);
     spi::count_once(ORPHAN, &args);
     removed
 }

@@ -1,11 +1,12 @@
 //! track_resource: the resources of one type follow the rows of an application's own table.
 //!
-//! The function runs with the owner's rights and must not run anything of the application's. So it reads the
-//! rows itself, and takes only types of Postgres's own, whose output functions are Postgres's own too.
+//! The function runs with the extension owner's rights and must not run anything of the application's with them. So
+//! it reads the rows of the statement itself, takes only types of Postgres's own, whose output functions are
+//! Postgres's own too, and asks the table with the rights of the table's owner.
 
 use super::ensure::name as readable;
 use super::kind::Kind as Type;
-use super::store::{Wanted, changed, remove, rename, require_unmanaged, store};
+use super::store::{Wanted, changed, remove, rename, require_shallow, require_unmanaged, store};
 use crate::error::Failure;
 use crate::spi;
 use keywright_core::text::Kind;
@@ -110,18 +111,20 @@ impl<'a> Trigger<'a> {
 
     fn insert(&self) -> Result<(), Failure<'static>> {
         let (kind, columns) = (self.kind()?, self.columns()?);
-        if self.others_may_write() {
+        if !self.is_only_inserted() {
             let ids = self.ids(New, &columns)?;
             return self.settle(&kind, &columns, ids);
         }
         let mut wanted = columns.wanted();
+        let mut stored = Vec::new();
         for row in self.rows(New)? {
             row.read(&columns, &self.table())?.into(&mut wanted);
             if wanted.ids.len() == BATCH {
-                flush(&kind, std::mem::replace(&mut wanted, columns.wanted()))?;
+                flush(&kind, std::mem::replace(&mut wanted, columns.wanted()), &mut stored)?;
             }
         }
-        flush(&kind, wanted)
+        flush(&kind, wanted, &mut stored)?;
+        require_shallow(&kind, &stored)
     }
 
     fn delete(&self) -> Result<(), Failure<'static>> {
@@ -158,6 +161,7 @@ impl<'a> Trigger<'a> {
             new.check(&kind)?;
             let old: Vec<String> = renamed.iter().map(|(old, _)| old.clone()).collect();
             require_unmanaged(&kind, &old)?;
+            require_unmanaged(&kind, &new.ids)?;
             kind.hold(false)?;
             rename(&kind, &renamed);
         }
@@ -168,6 +172,7 @@ impl<'a> Trigger<'a> {
     /// again, and been followed, before the rows of this statement are looked at.
     fn settle(&self, kind: &Type, columns: &Columns, ids: HashSet<String>) -> Result<(), Failure<'static>> {
         let ids: Vec<String> = ids.into_iter().collect();
+        let mut stored = Vec::new();
         for ids in ids.chunks(BATCH) {
             pgrx::check_for_interrupts!();
             let mut wanted = columns.wanted();
@@ -183,12 +188,12 @@ impl<'a> Trigger<'a> {
             require_unmanaged(kind, &wanted.ids)?;
             remove(kind, gone);
             store(kind, &wanted)?;
+            stored.extend(wanted.ids);
         }
-        Ok(())
+        require_shallow(kind, &stored)
     }
 
-    /// The rows with these ids, in any partition. Names and types are quoted or our own, so nothing of the
-    /// application's runs.
+    /// The rows with these ids, in any partition.
     fn current(&self, columns: &Columns, ids: &[String]) -> Vec<Tracked> {
         const ROOT: &str = "SELECT coalesce(pg_catalog.pg_partition_root($1), $1)::pg_catalog.regclass::text";
         // SAFETY: the relation of the trigger is open.
@@ -207,26 +212,65 @@ impl<'a> Trigger<'a> {
             columns.id.type_name(),
         );
         let text = |row: &spi::Row, at| row.get::<Vec<u8>>(at);
-        spi::read_once(&sql, &[ids.to_vec().into()], |row| Tracked {
-            id: String::from_utf8(text(row, 1).unwrap_or_default()).unwrap_or_default(),
-            parent: text(row, 2).and_then(|id| String::from_utf8(id).ok()),
-            name: text(row, 3).map(|words| name(&words)),
+        self.as_owner(|| {
+            spi::read_once(&sql, &[ids.to_vec().into()], |row| Tracked {
+                id: String::from_utf8(text(row, 1).unwrap_or_default()).unwrap_or_default(),
+                parent: text(row, 2).and_then(|id| String::from_utf8(id).ok()),
+                name: text(row, 3).map(|words| name(&words)),
+            })
         })
     }
 
-    /// True when another trigger may have changed the rows before this one is called.
-    fn others_may_write(&self) -> bool {
-        // SAFETY: the relation of the trigger is open, and has triggers.
-        let triggers = unsafe {
-            let all = &*(*self.data.tg_relation).trigdesc;
-            std::slice::from_raw_parts(all.triggers, all.numtriggers as usize)
-        };
-        // SAFETY: the trigger that is being called.
-        let own = unsafe { (*self.data.tg_trigger).tgfoid };
-        let after = |trigger: &pg_sys::Trigger| {
-            trigger.tgtype as u32 & (pg_sys::TRIGGER_TYPE_BEFORE | pg_sys::TRIGGER_TYPE_INSTEAD) == 0
-        };
-        triggers.iter().any(|trigger| !trigger.tgisinternal && trigger.tgfoid != own && after(trigger))
+    /// With the rights of the table's owner and no more: planning a query may run functions of the application,
+    /// such as those in the predicate of an index. Policies that hide rows from the owner are an error.
+    fn as_owner<T>(&self, read: impl FnOnce() -> T) -> T {
+        // SAFETY: the relation of the trigger is open. Both the user and the setting are put back, on an error by
+        // the (sub)transaction that it ends.
+        unsafe {
+            let owner = (*(*self.data.tg_relation).rd_rel).relowner;
+            let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+            pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+            let settings = pg_sys::NewGUCNestLevel();
+            pg_sys::set_config_option(
+                c"row_security".as_ptr(),
+                c"off".as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+            let restricted = context | pg_sys::SECURITY_RESTRICTED_OPERATION as i32;
+            pg_sys::SetUserIdAndSecContext(owner, restricted);
+            let rows = read();
+            pg_sys::SetUserIdAndSecContext(user, context);
+            pg_sys::AtEOXact_GUC(false, settings);
+            rows
+        }
+    }
+
+    /// True when this transaction has done nothing to the table but insert, so that its rows are still what they
+    /// were when they were inserted. Postgres counts that for its statistics.
+    fn is_only_inserted(&self) -> bool {
+        // SAFETY: the relation of the trigger is open; its counters, if there are some, live as long as the
+        // transaction.
+        unsafe {
+            let relation = &*self.data.tg_relation;
+            let plain = (*relation.rd_rel).relkind == pg_sys::RELKIND_RELATION as c_char
+                && !(*relation.rd_rel).relispartition;
+            if !plain || relation.pgstat_info.is_null() {
+                return false;
+            }
+            let mut counted = (*relation.pgstat_info).trans;
+            while let Some(level) = counted.as_ref() {
+                if level.tuples_updated != 0 || level.tuples_deleted != 0 {
+                    return false;
+                }
+                counted = level.upper;
+            }
+            true
+        }
     }
 
     fn columns(&self) -> Result<Columns, Failure<'static>> {
@@ -299,11 +343,12 @@ unsafe fn is_virtual(_: pg_sys::TupleDesc, _: i32) -> bool {
     false
 }
 
-fn flush(kind: &Type, wanted: Wanted) -> Result<(), Failure<'static>> {
+fn flush(kind: &Type, wanted: Wanted, stored: &mut Vec<String>) -> Result<(), Failure<'static>> {
     pgrx::check_for_interrupts!();
     wanted.check(kind)?;
     require_unmanaged(kind, &wanted.ids)?;
     store(kind, &wanted)?;
+    stored.extend(wanted.ids);
     Ok(())
 }
 

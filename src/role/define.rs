@@ -43,6 +43,7 @@ fn define_role(
         [name.into(), permissions.clone().into(), level.into(), spi::text(managed_by)]
     };
     let write = |sql| {
+        scope::hold_types("permissions", &permissions)?;
         spi::count(sql, &args());
         Ok(())
     };
