@@ -1,7 +1,7 @@
 //! ensure_resource, ensure_resources, delete_resource.
 
 use super::kind::Kind;
-use super::store::{Wanted, changed, remove, require_shallow, require_unmanaged, store};
+use super::store::{Stored, Wanted, changed, remove, require_shallow, require_unmanaged, store};
 use super::{exists, hold};
 use crate::error::{Failure, Fault};
 use crate::{args, spi};
@@ -48,7 +48,9 @@ fn ensure_resource(
     manage.needed(true)?;
     let was_there = exists(&resource);
     let written = store(&kind, &wanted)? + manage.note();
-    require_shallow(&kind, &wanted.ids)?;
+    let mut stored = Stored::new();
+    wanted.note(&kind, &mut stored);
+    require_shallow(&kind, &stored)?;
     Ok(match (written, was_there) {
         (0, _) => "unchanged",
         (_, true) => "updated",
@@ -137,7 +139,9 @@ fn ensure_resources(
     let wanted = changed(&kind, wanted);
     require_unmanaged(&kind, &wanted.ids)?;
     let written = store(&kind, &wanted)?;
-    require_shallow(&kind, &wanted.ids)?;
+    let mut stored = Stored::new();
+    wanted.note(&kind, &mut stored);
+    require_shallow(&kind, &stored)?;
     Ok(written as i64)
 }
 

@@ -132,31 +132,71 @@ pub fn store(kind: &Kind, wanted: &Wanted) -> Result<u64, Failure<'static>> {
     Ok(stored)
 }
 
-/// No circle, and no more than 16 ancestors, for these and whatever lies below them.
-pub fn require_shallow(kind: &Kind, ids: &[String]) -> Result<(), Failure<'static>> {
-    if kind.nesting.is_empty() || ids.is_empty() {
-        return Ok(());
+/// Resources that were stored, and what they lie below.
+pub type Stored = HashMap<String, Option<String>>;
+
+impl Wanted {
+    /// Adds what was just stored, where it matters how deep it lies.
+    pub fn note(self, kind: &Kind, stored: &mut Stored) {
+        if let Some(parents) = self.parents.filter(|_| !kind.nesting.is_empty()) {
+            stored.extend(self.ids.into_iter().zip(parents));
+        }
     }
+}
+
+/// No circle, and no more than 16 ancestors, for these and whatever lies below them.
+pub fn require_shallow(kind: &Kind, stored: &Stored) -> Result<(), Failure<'static>> {
+    const CHILDREN: &str = r#"
+        SELECT r.type, r.id, r.parent_id FROM keywright.resources AS r
+         WHERE r.parent_type = $1 AND r.parent_id = ANY ($2) AND NOT (r.type = $1 AND r.id = ANY ($2))"#;
+    let Some(parent_kind) = kind.parent.as_ref().filter(|_| !stored.is_empty()) else { return Ok(()) };
     // What was just written is to be seen.
     // SAFETY: between two statements of ours.
     unsafe { pg_sys::CommandCounterIncrement() };
     let reader = Reader::new([&BY_ID, &BY_PARENT])?;
-    let mut depths: HashMap<Resource, usize> = HashMap::new();
-    let mut below = Vec::new();
-    for id in ids {
-        let at = Resource { kind: kind.name.clone(), id: id.clone() };
-        let depth = depth(&reader, &at, &mut depths)?;
-        below.push((at, depth));
+    let mut outside = HashMap::new();
+    let mut depths: HashMap<&str, usize> = HashMap::with_capacity(stored.len());
+    for id in stored.keys() {
+        // Up to one whose depth is known, or that lies below another resource, or below none.
+        let mut path = vec![id.as_str()];
+        let base = loop {
+            let at = path[path.len() - 1];
+            if let Some(depth) = depths.get(at) {
+                path.pop();
+                break depth + 1;
+            }
+            match stored.get(at).and_then(Option::as_ref) {
+                None => break 0,
+                Some(above) if *parent_kind == kind.name && stored.contains_key(above) => path.push(above),
+                Some(above) => {
+                    let above = Resource { kind: parent_kind.clone(), id: above.clone() };
+                    break depth(&reader, &above, &mut outside)? + 1;
+                }
+            }
+            if path.len() > MOST_ANCESTORS + 1 {
+                return Err(too_deep());
+            }
+        };
+        for (below, at) in path.into_iter().rev().enumerate() {
+            if base + below > MOST_ANCESTORS {
+                return Err(too_deep());
+            }
+            depths.insert(at, base + below);
+        }
     }
-    let mut seen = HashSet::new();
+    // Those below that were there before, or are of other types.
+    let ids: Vec<String> = stored.keys().cloned().collect();
+    let args = [kind.name.as_str().into(), ids.into()];
+    let mut below: Vec<(Resource, usize)> = spi::read_once(CHILDREN, &args, |row| {
+        let parent: String = row.must(3);
+        let depth = depths.get(parent.as_str()).map_or(0, |depth| depth + 1);
+        (Resource { kind: row.must(1), id: row.must(2) }, depth)
+    });
     while let Some((at, depth)) = below.pop() {
         if depth > MOST_ANCESTORS {
             return Err(too_deep());
         }
-        if !seen.contains(&at) {
-            each_child(&reader, 1, &at, |child| below.push((child, depth + 1)));
-            seen.insert(at);
-        }
+        each_child(&reader, 1, &at, |child| below.push((child, depth + 1)));
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 
 use super::ensure::name as readable;
 use super::kind::Kind as Type;
-use super::store::{Wanted, changed, remove, rename, require_shallow, require_unmanaged, store};
+use super::store::{Stored, Wanted, changed, remove, rename, require_shallow, require_unmanaged, store};
 use crate::error::Failure;
 use crate::spi;
 use keywright_core::text::Kind;
@@ -116,7 +116,7 @@ impl<'a> Trigger<'a> {
             return self.settle(&kind, &columns, ids);
         }
         let mut wanted = columns.wanted();
-        let mut stored = Vec::new();
+        let mut stored = Stored::new();
         for row in self.rows(New)? {
             row.read(&columns, &self.table())?.into(&mut wanted);
             if wanted.ids.len() == BATCH {
@@ -172,7 +172,7 @@ impl<'a> Trigger<'a> {
     /// again, and been followed, before the rows of this statement are looked at.
     fn settle(&self, kind: &Type, columns: &Columns, ids: HashSet<String>) -> Result<(), Failure<'static>> {
         let ids: Vec<String> = ids.into_iter().collect();
-        let mut stored = Vec::new();
+        let mut stored = Stored::new();
         for ids in ids.chunks(BATCH) {
             pgrx::check_for_interrupts!();
             let mut wanted = columns.wanted();
@@ -188,7 +188,7 @@ impl<'a> Trigger<'a> {
             require_unmanaged(kind, &wanted.ids)?;
             remove(kind, gone);
             store(kind, &wanted)?;
-            stored.extend(wanted.ids);
+            wanted.note(kind, &mut stored);
         }
         require_shallow(kind, &stored)
     }
@@ -343,12 +343,12 @@ unsafe fn is_virtual(_: pg_sys::TupleDesc, _: i32) -> bool {
     false
 }
 
-fn flush(kind: &Type, wanted: Wanted, stored: &mut Vec<String>) -> Result<(), Failure<'static>> {
+fn flush(kind: &Type, wanted: Wanted, stored: &mut Stored) -> Result<(), Failure<'static>> {
     pgrx::check_for_interrupts!();
     wanted.check(kind)?;
     require_unmanaged(kind, &wanted.ids)?;
     store(kind, &wanted)?;
-    stored.extend(wanted.ids);
+    wanted.note(kind, stored);
     Ok(())
 }
 
