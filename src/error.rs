@@ -431,13 +431,3 @@ impl From<keywright_core::alphabet::NoRandomness> for Failure<'_> {
         Failure::NoRandomness
     }
 }
-
-impl Failure<'_> {
-    /// The same failure, where it borrows nothing.
-    pub fn detached<'b>(self) -> Failure<'b> {
-        match self {
-            Failure::NewerThanTransaction { what } => Failure::NewerThanTransaction { what },
-            _ => unreachable!("only a failure that borrows nothing is detached"),
-        }
-    }
-}

@@ -1,7 +1,7 @@
 //! ensure_resource, ensure_resources, delete_resource.
 
 use super::kind::Kind;
-use super::store::{Stored, Wanted, changed, remove, require_shallow, require_unmanaged, store};
+use super::store::{Wanted, changed, remove, require_unmanaged, store_all};
 use super::{exists, hold};
 use crate::error::{Failure, Fault};
 use crate::{args, spi};
@@ -47,10 +47,7 @@ fn ensure_resource(
     }
     manage.needed(true)?;
     let was_there = exists(&resource);
-    let written = store(&kind, &wanted)? + manage.note();
-    let mut stored = Stored::new();
-    wanted.note(&kind, &mut stored);
-    require_shallow(&kind, &stored)?;
+    let written = store_all(&kind, wanted)? + manage.note();
     Ok(match (written, was_there) {
         (0, _) => "unchanged",
         (_, true) => "updated",
@@ -138,11 +135,7 @@ fn ensure_resources(
     wanted.check(&kind)?;
     let wanted = changed(&kind, wanted);
     require_unmanaged(&kind, &wanted.ids)?;
-    let written = store(&kind, &wanted)?;
-    let mut stored = Stored::new();
-    wanted.note(&kind, &mut stored);
-    require_shallow(&kind, &stored)?;
-    Ok(written as i64)
+    Ok(store_all(&kind, wanted)? as i64)
 }
 
 #[pg_extern(sql = false)]

@@ -39,7 +39,8 @@ impl Kind {
     /// Holds the type while resources of it are written: it is not changed or deleted meanwhile.
     ///
     /// One at a time are those who may move something where resources nest, because two could make a circle
-    /// together (and nobody puts anything below meanwhile), and those who make organizations, whose system users are to be the same for all of them.
+    /// together (and nobody puts anything below meanwhile), and those who make organizations, whose system users
+    /// are to be the same for all of them.
     pub fn hold(&self, moves: bool) -> Result<(), Failure<'static>> {
         const HOLD: &str = "SELECT parent_type FROM keywright.resource_types WHERE type = $1 FOR KEY SHARE";
         const QUEUE: &str =

@@ -132,6 +132,15 @@ pub fn store(kind: &Kind, wanted: &Wanted) -> Result<u64, Failure<'static>> {
     Ok(stored)
 }
 
+/// `store` of a list that is all there is to store.
+pub fn store_all(kind: &Kind, wanted: Wanted) -> Result<u64, Failure<'static>> {
+    let written = store(kind, &wanted)?;
+    let mut stored = Stored::new();
+    wanted.note(kind, &mut stored);
+    require_shallow(kind, &stored)?;
+    Ok(written)
+}
+
 /// Resources that were stored, and what they lie below.
 pub type Stored = HashMap<String, Option<String>>;
 
@@ -231,8 +240,8 @@ fn too_deep() -> Failure<'static> {
     Fault::new("parent_id", sentence, "Choose a parent nearer to the top.").into()
 }
 
-/// Gives resources other ids; bindings, and children that no table decides, go along. Takes a detour where one's new id is another's
-/// old one. An id that somebody else's resource has is not taken from it.
+/// Gives resources other ids; bindings, and children that no table decides, go along. Takes a detour where one's
+/// new id is another's old one. An id that somebody else's resource has is not taken from it.
 pub fn rename(kind: &Kind, pairs: &[(String, String)]) {
     const RENAME: &str = r#"
         UPDATE keywright.resources AS r SET id = n.new_id, updated_at = pg_catalog.clock_timestamp()

@@ -105,10 +105,10 @@ fn bind<'a>(
     managed_by: Option<&[u8]>,
 ) -> Result<(Uuid, &'static str), Failure<'a>> {
     let user = user.hold()?;
-    user.require_in_snapshot().map_err(Failure::detached)?;
+    user.require_in_snapshot()?;
     let granter = granter.map(User::hold).transpose()?;
     if let Some(granter) = &granter {
-        granter.require_in_snapshot().map_err(Failure::detached)?;
+        granter.require_in_snapshot()?;
     }
     let role = Role::hold(role)?;
     role.require_in_snapshot()?;

@@ -57,7 +57,7 @@ impl User {
 
     /// Inside REPEATABLE READ the foreign key of a new key is checked under the old snapshot, where a newer
     /// user is missing: that is a serialization failure, not a broken reference.
-    pub fn require_in_snapshot(&self) -> Result<(), Failure<'_>> {
+    pub fn require_in_snapshot(&self) -> Result<(), Failure<'static>> {
         const SEEN: &str = "SELECT FROM keywright.users WHERE user_id = $1";
         match spi::read_in_transaction_snapshot(SEEN, &[self.id.into()]) {
             true => Ok(()),

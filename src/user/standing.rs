@@ -4,8 +4,7 @@
 //! whoever changes what a system user holds do so one at a time, by the type `organization`: neither misses the other.
 
 use crate::error::Failure;
-use crate::spi;
-use keywright_core::registry::nearest;
+use crate::{role, spi};
 use pgrx::JsonB;
 use pgrx::datum::Uuid;
 
@@ -62,7 +61,6 @@ pub fn require_roles(wanted: &Wanted, hold: bool) -> Result<(), Failure<'static>
     const EXISTING: &str = "SELECT name FROM keywright.roles WHERE name = ANY ($1)";
     const HOLD: &str = "SELECT name FROM keywright.roles WHERE name = ANY ($1) ORDER BY name FOR KEY SHARE";
     const SEEN: &str = "SELECT FROM keywright.roles WHERE name = $1";
-    const NAMES: &str = "SELECT name FROM keywright.roles";
     let mut names = wanted.roles.clone().unwrap_or_default();
     names.extend(wanted.organization_role.clone().filter(|role| !role.is_empty()));
     let args = [names.clone().into()];
@@ -72,8 +70,7 @@ pub fn require_roles(wanted: &Wanted, hold: bool) -> Result<(), Failure<'static>
     };
     for name in names {
         if !existing.contains(&name) {
-            let known: Vec<String> = spi::read(NAMES, &[], |row| row.must(1));
-            return Err(Failure::NoSuchRole { nearest: nearest(&name, &known).map(str::to_owned), name });
+            return Err(role::no_such_role(&name));
         }
         if hold {
             require_in_snapshot(SEEN, name.as_str().into(), "role", &name)?;
