@@ -2,6 +2,7 @@
 //!
 //! Message: lower case, no full stop, names the object. DETAIL says why, HINT what to do.
 
+use keywright_core::authenticator::findings::{Finding, GRANTOR};
 use keywright_core::list::Faults;
 use keywright_core::name::Broken;
 use keywright_core::permission::Permission;
@@ -133,6 +134,22 @@ pub enum Failure<'a> {
     /// The one answer to any token that does not verify.
     InvalidToken,
     NoRandomness,
+    NoAuthenticator {
+        service: String,
+    },
+    /// Roles or schemas a service can not use.
+    Unfit {
+        service: String,
+        findings: Vec<Finding>,
+    },
+    /// Somebody changed the role that grants for us.
+    GrantorAltered,
+    /// Others kept changing the same rows of the catalogs.
+    Contended,
+    /// Who allows a grant must be able to make it.
+    CouldNotGrant {
+        role: String,
+    },
     /// A client tried to set the cap on lifetimes when it connected.
     CapOverridden,
     /// It came up after the snapshot of this REPEATABLE READ transaction.
@@ -222,6 +239,36 @@ fn arguments(faults: &[Fault]) -> Parts {
         detail.join("\n"),
         hints.join("\n"),
     )
+}
+
+/// All findings in one message. Findings of one kind have a code of their own.
+fn unfit(service: &str, findings: &[Finding]) -> Parts {
+    let kind = |code: &str| match code {
+        "reserved_name" => Code::ERRCODE_RESERVED_NAME,
+        "role_missing" => Code::ERRCODE_UNDEFINED_OBJECT,
+        "same_role" | "schema_name" | "no_schema" => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+        "nologin"
+        | "schema_missing"
+        | "circular_membership"
+        | "pre_request_missing"
+        | "pre_request_denied" => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        _ => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+    };
+    let first = kind(findings[0].code);
+    let code = match findings.iter().all(|finding| kind(finding.code) == first) {
+        true => first,
+        false => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+    };
+    let mut hints: Vec<&str> = Vec::new();
+    for finding in findings {
+        if !hints.contains(&finding.hint.as_str()) {
+            hints.push(&finding.hint);
+        }
+    }
+    let detail: Vec<String> =
+        findings.iter().map(|finding| format!("{}: {}", finding.code, finding.message)).collect();
+    let message = format!("authenticator {} can not be granted", quoted(service.as_bytes()));
+    parts(code, message, detail.join("\n"), hints.join("\n"))
 }
 
 type Parts = (Code, String, String, String);
@@ -403,6 +450,33 @@ impl Failure<'_> {
                 "operating system gives no randomness".into(),
                 "Nothing was minted.",
                 "",
+            ),
+            Failure::NoAuthenticator { service } => parts(
+                Code::ERRCODE_UNDEFINED_OBJECT,
+                format!("authenticator {} does not exist", quoted(service.as_bytes())),
+                "No service has this name.",
+                "Make it with keywright.grant_authenticator, or see keywright.list_authenticators().",
+            ),
+            Failure::Unfit { service, findings } => unfit(&service, &findings),
+            Failure::GrantorAltered => parts(
+                Code::ERRCODE_DUPLICATE_OBJECT,
+                format!("role \"{GRANTOR}\" is not as keywright made it"),
+                "It can log in, has attributes, or has members: whoever is one could grant what it may grant.",
+                format!(
+                    "REVOKE {GRANTOR} FROM its members, and ALTER ROLE {GRANTOR} NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS;"
+                ),
+            ),
+            Failure::Contended => parts(
+                Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
+                "could not serialize access to privileges".into(),
+                "Somebody else keeps changing the same roles or privileges.",
+                "Try again.",
+            ),
+            Failure::CouldNotGrant { role } => parts(
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("permission denied to allow grants to role {}", quoted(role.as_bytes())),
+                "Only who could grant these roles by hand may allow it: with the ADMIN OPTION on each of them, or as superuser.",
+                "Ask a superuser.",
             ),
             Failure::CapOverridden => parts(
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,

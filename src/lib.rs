@@ -11,11 +11,13 @@
 //! - `api_key`: mint, ensure, verify, rotate, revoke, explain, purge
 //! - `gateway_key`: the same for deployment components, with a heartbeat
 //! - `request`: the key a transaction acts for, and what row security policies ask
+//! - `authenticator`: what services need of Postgres roles, the ledger of what was granted, drift
+//! - `postgrest`: its settings and its file
 //! - `access`: capabilities and the privileges they stand for
 //! - `rules`: checks the SQL side asks for
 //!
 //! Below them: `probe` (rows by an index, under the latest snapshot), `spi` (our own statements), `definition` (what
-//! is defined once by name), `record`
+//! is defined once by name), `retry` (lost races), `record`
 //! (a row as a result), `args`, `clock`, `settings` and `error`.
 
 #![allow(clippy::result_large_err, reason = "pgrx's ErrorReport is large, and leaves a function once")]
@@ -25,15 +27,18 @@ use pgrx::{extension_sql_file, pg_guard, pg_module_magic};
 mod access;
 mod api_key;
 mod args;
+mod authenticator;
 mod authority;
 mod clock;
 mod definition;
 mod error;
 mod gateway_key;
+mod postgrest;
 mod probe;
 mod record;
 mod request;
 mod resource;
+mod retry;
 mod role;
 mod rules;
 mod scope;
@@ -50,7 +55,9 @@ extension_sql_file!("../sql/schema/25_role.sql", name = "role", requires = ["res
 extension_sql_file!("../sql/schema/30_api_key.sql", name = "api_key", requires = ["role"]);
 extension_sql_file!("../sql/schema/40_gateway_key.sql", name = "gateway_key", requires = ["api_key"]);
 extension_sql_file!("../sql/schema/50_request.sql", name = "request", requires = ["gateway_key"]);
-extension_sql_file!("../sql/schema/80_access.sql", name = "access", requires = ["request"]);
+extension_sql_file!("../sql/schema/60_authenticator.sql", name = "authenticator", requires = ["request"]);
+extension_sql_file!("../sql/schema/65_postgrest.sql", name = "postgrest", requires = ["authenticator"]);
+extension_sql_file!("../sql/schema/80_access.sql", name = "access", requires = ["postgrest"]);
 extension_sql_file!("../sql/schema/90_maintenance.sql", name = "maintenance", requires = ["access"]);
 extension_sql_file!("../sql/schema/99_privileges.sql", name = "privileges", finalize);
 

@@ -24,6 +24,9 @@ static MAX_API_KEY_LIFETIME: GucSetting<i32> = GucSetting::<i32>::new(0);
 /// A superuser's: a session that changed it would make the next request in it anonymous.
 static API_KEY_HEADER: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"x-api-key"));
 
+/// Anyone's: it only chooses between the services of the session's own login.
+static SERVICE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+
 /// True when somebody had set the cap before the library was loaded, so that Postgres had to judge then
 /// whether they may.
 static CAP_WAS_SET: AtomicBool = AtomicBool::new(false);
@@ -60,6 +63,14 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
+    GucRegistry::define_string_guc(
+        c"keywright.service",
+        c"Service this session belongs to.",
+        c"For keywright.postgrest_config, where several services log in as the same role.",
+        &SERVICE,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
     // SAFETY: the prefix is a static C string; called once while the library is loaded.
     unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"keywright".as_ptr()) }
 }
@@ -69,6 +80,11 @@ pub fn api_key_form() -> Form {
         Brand::Keywright => Form::Branded,
         Brand::None => Form::Bare,
     }
+}
+
+/// The service this session says it belongs to.
+pub fn service() -> Option<String> {
+    SERVICE.get().and_then(|service| service.into_string().ok())
 }
 
 /// The cap in microseconds, if there is one.

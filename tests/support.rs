@@ -61,6 +61,109 @@ fn connect(database: &str) -> Client {
         .unwrap()
 }
 
+/// A cluster of its own beside the one that scripts/with-cluster started, gone at the end. It lies in that one's directory
+/// and listens in the same place, on another port.
+#[derive(Debug)]
+pub struct Cluster {
+    data: PathBuf,
+    port: u16,
+}
+
+impl Cluster {
+    /// An empty one, with these settings.
+    pub fn new(port: u16, settings: &str) -> Cluster {
+        let cluster = Self::place(port);
+        let mut initdb = as_server("initdb");
+        initdb.args([
+            "--username",
+            "postgres",
+            "--auth",
+            "trust",
+            "--no-locale",
+            "--encoding",
+            "UTF8",
+            "--no-sync",
+        ]);
+        succeed(initdb.arg("--pgdata").arg(&cluster.data));
+        cluster.start(settings)
+    }
+
+    /// A hot standby of this one, or of the one of scripts/with-cluster.
+    pub fn standby(port: u16, of: Option<&Cluster>) -> Cluster {
+        let cluster = Self::place(port);
+        let primary = of.map_or(5432, |of| of.port).to_string();
+        let mut backup = as_server("pg_basebackup");
+        backup.args(["--host", &environment("PGHOST"), "--port", &primary, "--username", "postgres"]);
+        backup.args(["--write-recovery-conf", "--checkpoint", "fast", "--no-sync", "--pgdata"]);
+        succeed(backup.arg(&cluster.data));
+        cluster.start("")
+    }
+
+    fn place(port: u16) -> Cluster {
+        let log = PathBuf::from(environment("PG_SERVER_LOG"));
+        Cluster { data: log.with_file_name(format!("port{port}")), port }
+    }
+
+    fn start(self, settings: &str) -> Cluster {
+        let settings = format!(
+            "-c port={} -c listen_addresses= -c fsync=off -c unix_socket_permissions=0700 -c unix_socket_directories={} {settings}",
+            self.port,
+            environment("PGHOST")
+        );
+        let mut start = self.pg_ctl();
+        start.arg("--log").arg(self.data.with_extension("log"));
+        succeed(start.args(["--wait", "--silent", "--options", &settings, "start"]));
+        self
+    }
+
+    fn pg_ctl(&self) -> Command {
+        let mut command = as_server("pg_ctl");
+        command.arg("--pgdata").arg(&self.data);
+        command
+    }
+
+    pub fn connect(&self, database: &str) -> Client {
+        let host = environment("PGHOST");
+        Client::connect(&format!("host={host} port={} user=postgres dbname={database}", self.port), NoTls)
+            .unwrap()
+    }
+
+    /// How another server reaches it.
+    pub fn conninfo(&self, database: &str) -> String {
+        format!("host={} port={} user=postgres dbname={database}", environment("PGHOST"), self.port)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        _ = self.pg_ctl().args(["--mode", "immediate", "--silent", "stop"]).output();
+        _ = std::fs::remove_dir_all(&self.data);
+    }
+}
+
+/// A program of the server under test, run by whoever runs the servers: never root.
+fn as_server(name: &str) -> Command {
+    let program = PathBuf::from(environment("PG_BINDIR")).join(name);
+    let root = succeed(Command::new("id").arg("-u")).starts_with(b"0\n");
+    if !root {
+        return Command::new(program);
+    }
+    let mut command = Command::new("runuser");
+    command.args(["-u", "postgres", "--"]).arg(program).current_dir("/");
+    command
+}
+
+/// Waits until a query answers true.
+pub fn wait_for(client: &mut Client, sql: &str) {
+    for _ in 0..600 {
+        if one::<bool>(client, sql) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("never true: {sql}");
+}
+
 fn environment(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run by scripts/with-cluster"))
 }

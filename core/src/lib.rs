@@ -5,10 +5,12 @@
 
 pub mod allow_list;
 pub mod alphabet;
+pub mod authenticator;
 pub mod digest;
 pub mod list;
 pub mod name;
 pub mod permission;
+pub mod postgrest;
 pub mod printable;
 pub mod registry;
 pub mod resource;

@@ -20,6 +20,7 @@ pub enum Rule {
     /// A word, or two joined by a colon.
     ScopeName,
     ResourceId,
+    ServiceName,
 }
 
 /// Why a name is refused, and what to do.
@@ -31,7 +32,7 @@ pub struct Broken {
 }
 
 impl Rule {
-    pub const ALL: [Rule; 7] = [
+    pub const ALL: [Rule; 8] = [
         Rule::Username,
         Rule::ApiKeyName,
         Rule::GatewayKeyName,
@@ -39,6 +40,7 @@ impl Rule {
         Rule::ResourceType,
         Rule::ScopeName,
         Rule::ResourceId,
+        Rule::ServiceName,
     ];
 
     pub fn of_constraint(constraint: &str) -> Option<Rule> {
@@ -54,6 +56,7 @@ impl Rule {
             Rule::ResourceType => "resource_types_type_check",
             Rule::ScopeName => "scopes_name_check",
             Rule::ResourceId => "resources_id_check",
+            Rule::ServiceName => "authenticators_service_check",
         }
     }
 
@@ -66,6 +69,7 @@ impl Rule {
             Rule::ResourceType => "resource_types",
             Rule::ScopeName => "scopes",
             Rule::ResourceId => "resources",
+            Rule::ServiceName => "authenticators",
         }
     }
 
@@ -78,6 +82,7 @@ impl Rule {
             Rule::ResourceType => "resource type",
             Rule::ScopeName => "scope name",
             Rule::ResourceId => "resource id",
+            Rule::ServiceName => "service name",
         }
     }
 
@@ -89,6 +94,7 @@ impl Rule {
             Rule::RoleName | Rule::ScopeName => "name",
             Rule::ResourceType => "type",
             Rule::ResourceId => "id",
+            Rule::ServiceName => "service",
         }
     }
 

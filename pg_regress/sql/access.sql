@@ -5,18 +5,18 @@ SELECT grantee, capability, granted_at <= clock_timestamp() AS dated FROM keywri
 -- What each role may execute and read, asked of Postgres itself.
 SELECT p.oid::regprocedure AS function,
        string_agg(CASE WHEN has_function_privilege('regress_keywright_' || c.capability, p.oid, 'EXECUTE')
-                       THEN left(c.capability, 1) ELSE '-' END, '' ORDER BY c.n) AS rviarn
+                       THEN c.letter ELSE '-' END, '' ORDER BY c.n) AS trviarn
   FROM pg_proc AS p,
-       unnest('{requester,verifier,issuer,auditor,reconciler,nobody}'::text[]) WITH ORDINALITY AS c (capability, n)
+       unnest('{authenticator,requester,verifier,issuer,auditor,reconciler,nobody}'::text[], '{t,r,v,i,a,r,n}'::text[]) WITH ORDINALITY AS c (capability, letter, n)
  WHERE p.pronamespace = 'keywright'::regnamespace AND p.proname NOT LIKE '\_%'
  GROUP BY p.oid ORDER BY p.oid::regprocedure::text;
 -- admin may call everything that is not internal; nobody but the owner what is.
 SELECT count(*) FILTER (WHERE NOT has_function_privilege('regress_keywright_admin', oid, 'EXECUTE')) AS not_admins
   FROM pg_proc WHERE pronamespace = 'keywright'::regnamespace AND proname NOT LIKE '\_%';
-SELECT count(*) AS internal_but_open FROM pg_proc, unnest('{requester,verifier,issuer,auditor,reconciler,admin,nobody}'::text[]) AS c
+SELECT count(*) AS internal_but_open FROM pg_proc, unnest('{authenticator,requester,verifier,issuer,auditor,reconciler,admin,nobody}'::text[]) AS c
  WHERE pronamespace = 'keywright'::regnamespace AND proname LIKE '\_%'
    AND has_function_privilege('regress_keywright_' || c, oid, 'EXECUTE');
-SELECT count(*) AS tables_open FROM pg_class, unnest('{requester,verifier,issuer,auditor,reconciler,admin,nobody}'::text[]) AS c
+SELECT count(*) AS tables_open FROM pg_class, unnest('{authenticator,requester,verifier,issuer,auditor,reconciler,admin,nobody}'::text[]) AS c
  WHERE relnamespace = 'keywright'::regnamespace AND relkind IN ('r', 'v')
    AND (has_table_privilege('regress_keywright_' || c, oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
         OR has_any_column_privilege('regress_keywright_' || c, oid, 'SELECT, INSERT, UPDATE, REFERENCES'));

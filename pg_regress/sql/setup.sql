@@ -1,5 +1,6 @@
 -- The extension, and a role for each capability that has nothing else.
 CREATE EXTENSION keywright;
+CREATE ROLE regress_keywright_authenticator LOGIN;
 CREATE ROLE regress_keywright_requester;
 CREATE ROLE regress_keywright_verifier;
 CREATE ROLE regress_keywright_issuer;
@@ -8,7 +9,7 @@ CREATE ROLE regress_keywright_reconciler;
 CREATE ROLE regress_keywright_admin;
 CREATE ROLE regress_keywright_nobody;
 SELECT keywright.grant_access('regress_keywright_' || capability, capability)
-  FROM unnest('{requester,verifier,issuer,auditor,reconciler,admin}'::text[]) AS capability;
+  FROM unnest('{authenticator,requester,verifier,issuer,auditor,reconciler,admin}'::text[]) AS capability;
 
 -- How a statement ends: what a client library sees of the error, as the role in force.
 CREATE FUNCTION public.refusal(

@@ -57,6 +57,19 @@ SELECT f.signature, c.capability
     ('suspend_user(text)',                                               '{reconciler}'),
     ('activate_user(text)',                                              '{reconciler}'),
     ('delete_user(text)',                                                '{reconciler}'),
+    ('preflight_authenticator(text,text,text[],text[])',                 '{auditor,reconciler}'),
+    ('grant_authenticator(text,text,text,text[],text[],boolean,text)',   '{reconciler}'),
+    ('revoke_authenticator(text)',                                       '{reconciler}'),
+    ('authenticator_status()',                                           '{auditor,reconciler}'),
+    ('reconcile_authenticators()',                                       '{reconciler}'),
+    ('list_authenticators()',                                            '{auditor,reconciler}'),
+    ('allow_authenticator(text,text[])',                                 '{}'),
+    ('disallow_authenticator(text)',                                     '{}'),
+    ('list_allowed_authenticators()',                                    '{auditor,reconciler}'),
+    ('set_postgrest_setting(text,text,text)',                            '{reconciler}'),
+    ('set_postgrest_settings(text,jsonb)',                               '{reconciler}'),
+    ('postgrest_config()',                                               '{authenticator}'),
+    ('render_postgrest_config(text,text[],text,text,text,jsonb)',        '{reconciler}'),
     ('purge_api_keys(interval,integer)',                                 '{}'),
     ('purge_gateway_keys()',                                            '{}'),
     ('maintain(interval,integer)',                                       '{}'),
@@ -75,7 +88,7 @@ CREATE TABLE keywright.access_grants (
   grantee regrole NOT NULL,
   capability text COLLATE pg_catalog."C" NOT NULL
     CONSTRAINT access_grants_capability_check CHECK (
-      capability OPERATOR(pg_catalog.=) ANY (ARRAY['requester', 'verifier', 'issuer', 'auditor', 'reconciler', 'admin'])),
+      capability OPERATOR(pg_catalog.=) ANY (ARRAY['authenticator', 'requester', 'verifier', 'issuer', 'auditor', 'reconciler', 'admin'])),
   granted_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   CONSTRAINT access_grants_pkey PRIMARY KEY (grantee, capability)
 );
@@ -84,7 +97,7 @@ SELECT pg_catalog.pg_extension_config_dump('keywright.access_grants',
   'WHERE EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = grantee)');
 COMMENT ON TABLE keywright.access_grants IS 'Who holds which capability. A role that was dropped is not dumped.';
 COMMENT ON COLUMN keywright.access_grants.grantee IS 'The role that holds the capability.';
-COMMENT ON COLUMN keywright.access_grants.capability IS 'requester, verifier, issuer, auditor, reconciler or admin.';
+COMMENT ON COLUMN keywright.access_grants.capability IS 'authenticator, requester, verifier, issuer, auditor, reconciler or admin.';
 COMMENT ON COLUMN keywright.access_grants.granted_at IS 'When it was granted.';
 COMMENT ON CONSTRAINT access_grants_pkey ON keywright.access_grants IS 'A capability is held once.';
 COMMENT ON INDEX keywright.access_grants_pkey IS 'A capability is held once.';
@@ -105,68 +118,22 @@ COMMENT ON COLUMN keywright.access_privileges.object IS 'SCHEMA keywright, or RO
 COMMENT ON CONSTRAINT access_privileges_pkey ON keywright.access_privileges IS 'A privilege is given once.';
 COMMENT ON INDEX keywright.access_privileges_pkey IS 'A privilege is given once.';
 
-CREATE FUNCTION keywright._grant_access(grantee text, capability text) RETURNS text
+CREATE FUNCTION keywright.grant_access(grantee text, capability text) RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'grant_access_wrapper';
-COMMENT ON FUNCTION keywright._grant_access(text, text) IS
-'Internal. What grant_access does, once.';
-
--- A GRANT by somebody else on the same function at the same moment ends in an internal error, which is tried
--- again: that is all the concurrency control Postgres has for it.
-CREATE FUNCTION keywright.grant_access(grantee text, capability text) RETURNS text
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  FOR attempt IN 1..50 LOOP
-    BEGIN
-      RETURN keywright._grant_access(grantee, capability);
-    EXCEPTION WHEN internal_error THEN
-      IF sqlerrm NOT LIKE 'tuple concurrently %' THEN
-        RAISE;
-      END IF;
-    END;
-  END LOOP;
-  RAISE EXCEPTION USING
-    ERRCODE = '40001', MESSAGE = 'could not serialize access to privileges',
-    DETAIL = 'Somebody else keeps changing the privileges of the same functions.', HINT = 'Try again.';
-END
-$$;
 COMMENT ON FUNCTION keywright.grant_access(text, text) IS
 'Gives a role a capability: USAGE on the schema and EXECUTE on the functions of the capability, never a table privilege.
-Arguments: grantee (a role; not PUBLIC and not a predefined one); capability: requester (check_request, begin_request and what row security policies call), verifier (requester, and verify, authenticate, authorize, heartbeat), issuer (mint, ensure, rotate, revoke, list keys), auditor (list, explain; nothing that writes), reconciler (issuer, and users, resources, roles) or admin (all).
+Arguments: grantee (a role; not PUBLIC and not a predefined one); capability: authenticator (postgrest_config, for the role PostgREST logs in as), requester (check_request, begin_request and what row security policies call), verifier (requester, and verify, authenticate, authorize, heartbeat), issuer (mint, ensure, rotate, revoke, list keys), auditor (list, explain; nothing that writes), reconciler (issuer, and users, resources, roles) or admin (all).
 Result: created, updated (missing privileges were given again) or unchanged. Parallel callers all succeed.
-Errors: 42704 no such role; 42939 the role is reserved; 22023 no such capability.';
+Errors: 42704 no such role; 42939 the role is reserved; 22023 no such capability; 40001 somebody else kept changing the same privileges.';
 
-CREATE FUNCTION keywright._revoke_access(grantee text, capability text) RETURNS boolean
+CREATE FUNCTION keywright.revoke_access(grantee text, capability text) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'revoke_access_wrapper';
-COMMENT ON FUNCTION keywright._revoke_access(text, text) IS
-'Internal. What revoke_access does, once.';
-
--- A GRANT by somebody else on the same function at the same moment ends in an internal error, which is tried
--- again: that is all the concurrency control Postgres has for it.
-CREATE FUNCTION keywright.revoke_access(grantee text, capability text) RETURNS boolean
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  FOR attempt IN 1..50 LOOP
-    BEGIN
-      RETURN keywright._revoke_access(grantee, capability);
-    EXCEPTION WHEN internal_error THEN
-      IF sqlerrm NOT LIKE 'tuple concurrently %' THEN
-        RAISE;
-      END IF;
-    END;
-  END LOOP;
-  RAISE EXCEPTION USING
-    ERRCODE = '40001', MESSAGE = 'could not serialize access to privileges',
-    DETAIL = 'Somebody else keeps changing the privileges of the same functions.', HINT = 'Try again.';
-END
-$$;
 COMMENT ON FUNCTION keywright.revoke_access(text, text) IS
 'Takes a capability away: undoes exactly what grant_access gave and no other capability of the role still needs.
 Result: true when something changed, false when the role did not hold the capability.
-Errors: 42704 no such role; 42939 the role is reserved; 22023 no such capability.';
+Errors: 42704 no such role; 42939 the role is reserved; 22023 no such capability; 40001 somebody else kept changing the same privileges.';
 
 CREATE FUNCTION keywright.list_access()
 RETURNS TABLE (grantee text, capability text, granted_at timestamptz)

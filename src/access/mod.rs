@@ -3,13 +3,15 @@
 //! Undone is exactly what the ledger holds: a privilege the role had before is never in it.
 
 use crate::error::{Failure, Fault};
+use crate::retry::patiently;
 use crate::{args, spi};
 use pgrx::pg_extern;
 use pgrx::pg_sys::Oid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::spi::quote_identifier;
 
-const CAPABILITIES: [&str; 6] = ["requester", "verifier", "issuer", "auditor", "reconciler", "admin"];
+const CAPABILITIES: [&str; 7] =
+    ["authenticator", "requester", "verifier", "issuer", "auditor", "reconciler", "admin"];
 const SCHEMA: &str = "SCHEMA keywright";
 
 /// A role as Postgres has it.
@@ -20,6 +22,15 @@ struct Role {
 
 #[pg_extern(sql = false)]
 fn grant_access(grantee: Option<&[u8]>, capability: Option<&[u8]>) -> Result<&'static str, ErrorReport> {
+    Ok(patiently(|| give(grantee, capability))??)
+}
+
+#[pg_extern(sql = false)]
+fn revoke_access(grantee: Option<&[u8]>, capability: Option<&[u8]>) -> Result<bool, ErrorReport> {
+    Ok(patiently(|| take_away(grantee, capability))??)
+}
+
+fn give<'a>(grantee: Option<&'a [u8]>, capability: Option<&[u8]>) -> Result<&'static str, Failure<'a>> {
     const HELD: &str = "SELECT FROM keywright.access_grants WHERE grantee = $1 AND capability = $2";
     const HOLD: &str =
         "INSERT INTO keywright.access_grants (grantee, capability) VALUES ($1, $2) ON CONFLICT DO NOTHING";
@@ -43,8 +54,7 @@ fn grant_access(grantee: Option<&[u8]>, capability: Option<&[u8]>) -> Result<&'s
     Ok(if held { "updated" } else { "created" })
 }
 
-#[pg_extern(sql = false)]
-fn revoke_access(grantee: Option<&[u8]>, capability: Option<&[u8]>) -> Result<bool, ErrorReport> {
+fn take_away<'a>(grantee: Option<&'a [u8]>, capability: Option<&[u8]>) -> Result<bool, Failure<'a>> {
     const HELD: &str = "SELECT FROM keywright.access_grants WHERE grantee = $1 AND capability = $2";
     const LET_GO: &str = "DELETE FROM keywright.access_grants WHERE grantee = $1 AND capability = $2";
     let capability = require_capability(capability)?;
@@ -130,7 +140,8 @@ fn privilege(object: &str) -> &'static str {
 fn require_capability<'a>(capability: Option<&[u8]>) -> Result<&'static str, Failure<'a>> {
     let capability = args::required("capability", capability)?;
     CAPABILITIES.into_iter().find(|known| known.as_bytes() == capability).ok_or_else(|| {
-        let hint = "The capabilities are requester, verifier, issuer, auditor, reconciler and admin.";
+        let hint =
+            "The capabilities are authenticator, requester, verifier, issuer, auditor, reconciler and admin.";
         Fault::new("capability", "There is no such capability.", hint).into()
     })
 }

@@ -1,0 +1,166 @@
+//! The ledger: what services need of the roles of this cluster, and what of it was granted for them.
+//!
+//! Roles belong to the cluster, so the ledger does too: each entry says which service of which database needs
+//! it. It is kept as JSON, in ASCII, because databases differ in their encodings.
+
+use super::{Oid, Party};
+use serde::{Deserialize, Serialize};
+use std::fmt::Write;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The member may switch to the object, a role.
+    Membership,
+    /// The member does not inherit.
+    Noinherit,
+    /// The member may connect to the object, a database.
+    Connect,
+}
+
+/// One thing that can be granted and undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Need {
+    pub kind: Kind,
+    pub member: Oid,
+    pub object: Oid,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    pub database: Party,
+    pub service: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    pub kind: Kind,
+    pub member: Party,
+    pub object: Party,
+    /// Granted by us; otherwise it was there before.
+    pub made: bool,
+    /// The transaction that wrote our row, where nothing else tells it from somebody else's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<u32>,
+    pub claims: Vec<Claim>,
+}
+
+impl Entry {
+    pub fn need(&self) -> Need {
+        Need { kind: self.kind, member: self.member.oid, object: self.object.oid }
+    }
+
+    pub fn claimed_by(&self, database: Oid, service: &str) -> bool {
+        self.claims.iter().any(|claim| claim.database.oid == database && claim.service == service)
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// The cluster whose numbers these are.
+    pub system: String,
+    pub entries: Vec<Entry>,
+}
+
+impl Ledger {
+    pub fn parse(json: &[u8]) -> Option<Ledger> {
+        serde_json::from_slice(json).ok()
+    }
+
+    pub fn to_json(&self) -> String {
+        let json = serde_json::to_string(self).unwrap_or_default();
+        let mut ascii = String::with_capacity(json.len());
+        for unit in json.chars() {
+            if unit.is_ascii() {
+                ascii.push(unit);
+            } else {
+                for half in unit.encode_utf16(&mut [0; 2]) {
+                    _ = write!(ascii, "\\u{half:04x}");
+                }
+            }
+        }
+        ascii
+    }
+
+    /// The ledger of another cluster, restored into this one: its numbers mean nothing here, its names do.
+    pub fn moved_to(
+        self,
+        system: &str,
+        role: impl Fn(&str) -> Option<Oid>,
+        database: impl Fn(&str) -> Option<Oid>,
+    ) -> Ledger {
+        if self.system == system {
+            return self;
+        }
+        let renumber = |party: Party, number: &dyn Fn(&str) -> Option<Oid>| {
+            number(&party.name).map(|oid| Party { oid, name: party.name })
+        };
+        let entries = self.entries.into_iter().filter_map(|entry| {
+            let object = match entry.kind {
+                Kind::Membership => renumber(entry.object, &role)?,
+                Kind::Connect => renumber(entry.object, &database)?,
+                Kind::Noinherit => entry.object,
+            };
+            let claims = entry.claims.into_iter().filter_map(|claim| {
+                Some(Claim { database: renumber(claim.database, &database)?, service: claim.service })
+            });
+            let claims = claims.collect();
+            Some(Entry { member: renumber(entry.member, &role)?, object, claims, mark: None, ..entry })
+        });
+        Ledger { system: system.to_owned(), entries: entries.collect() }
+    }
+
+    /// Forgets roles and databases that are gone. An entry that was made and that nobody needs is left, to be undone.
+    pub fn prune(&mut self, role: impl Fn(Oid) -> bool, database: impl Fn(Oid) -> bool) {
+        for entry in &mut self.entries {
+            entry.claims.retain(|claim| database(claim.database.oid));
+        }
+        self.entries.retain(|entry| {
+            role(entry.member.oid)
+                && match entry.kind {
+                    Kind::Membership => role(entry.object.oid),
+                    Kind::Connect => database(entry.object.oid),
+                    Kind::Noinherit => true,
+                }
+                && (entry.made || !entry.claims.is_empty())
+        });
+    }
+
+    pub fn get(&self, need: Need) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.need() == need)
+    }
+
+    pub fn get_mut(&mut self, need: Need) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|entry| entry.need() == need)
+    }
+
+    /// What a service needs by what is written here.
+    pub fn claimed_by(&self, database: Oid, service: &str) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| entry.claimed_by(database, service))
+    }
+
+    /// The role a service was granted for by this name, whatever it is called now.
+    pub fn role_of(&self, database: Oid, service: &str, name: &str) -> Option<Oid> {
+        self.claimed_by(database, service)
+            .flat_map(|entry| {
+                let object = (entry.kind == Kind::Membership).then_some(&entry.object);
+                [Some(&entry.member), object].into_iter().flatten()
+            })
+            .find(|party| party.name == name)
+            .map(|party| party.oid)
+    }
+
+    /// The services of a database that claim anything.
+    pub fn services(&self, database: Oid) -> Vec<String> {
+        let mut services: Vec<String> = self
+            .entries
+            .iter()
+            .flat_map(|entry| &entry.claims)
+            .filter(|claim| claim.database.oid == database)
+            .map(|claim| claim.service.clone())
+            .collect();
+        services.sort();
+        services.dedup();
+        services
+    }
+}

@@ -1,0 +1,42 @@
+//! What a service needs of Postgres roles: what is wrong with them, what was granted, and what has to be done.
+
+pub mod findings;
+pub mod graph;
+pub mod ledger;
+pub mod plan;
+#[cfg(test)]
+mod tests;
+
+/// The number Postgres knows a role or a database by; a name may change.
+pub type Oid = u32;
+
+/// A role or a database: its number, and what it was called when it was named.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Party {
+    pub oid: Oid,
+    pub name: String,
+}
+
+/// What a service asks for, roles by their names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    pub service: String,
+    pub connect_as: String,
+    pub anon_role: String,
+    pub jwt_roles: Vec<String>,
+    pub schemas: Vec<String>,
+    pub noinherit: bool,
+}
+
+impl Desired {
+    /// The roles the authenticator switches to, each once.
+    pub fn roles(&self) -> Vec<&str> {
+        let mut roles = vec![self.anon_role.as_str()];
+        for role in &self.jwt_roles {
+            if !roles.contains(&role.as_str()) {
+                roles.push(role);
+            }
+        }
+        roles
+    }
+}

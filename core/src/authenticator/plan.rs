@@ -1,0 +1,292 @@
+//! What has to be done so that services have what they need, and nothing else that was granted for them stays.
+
+use super::graph::{Graph, Membership};
+use super::ledger::{Claim, Entry, Kind, Ledger, Need};
+use super::{Desired, Oid, Party};
+use crate::printable::quoted;
+use std::collections::BTreeMap;
+
+/// What there is.
+#[derive(Debug, Clone)]
+pub struct World {
+    pub graph: Graph,
+    pub ledger: Ledger,
+    /// This database.
+    pub database: Party,
+    /// Who may connect to this database, among those somebody asks about.
+    pub connect: BTreeMap<Oid, Connect>,
+    /// The role that grants, if there is one yet.
+    pub grantor: Option<Oid>,
+    /// Whether memberships are told apart by who granted them, and have options (PostgreSQL 16).
+    pub by_grantor: bool,
+}
+
+/// How a role may connect to this database.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Connect {
+    pub everybody: bool,
+    pub itself: bool,
+    /// With the GRANT OPTION, which we never give.
+    pub grantable: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// To be granted.
+    Done,
+    /// Was there already; only noted.
+    Present,
+    /// To be undone.
+    Undone,
+    /// Stays, because it is not ours or still needed.
+    Left,
+    /// Was undone by somebody else.
+    Gone,
+}
+
+impl Outcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Done => "done",
+            Outcome::Present => "present",
+            Outcome::Undone => "undone",
+            Outcome::Left => "left",
+            Outcome::Gone => "gone",
+        }
+    }
+}
+
+/// One line of what is done for a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    pub service: String,
+    pub need: Need,
+    pub outcome: Outcome,
+    pub reason: Option<String>,
+}
+
+/// The state of something that is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    There,
+    /// Ours, but with other options than we gave it.
+    Altered,
+    Missing,
+}
+
+impl World {
+    /// The role a service means by a name: the one it was granted for, or else the one that has the name.
+    pub fn role_of(&self, service: &str, name: &str) -> Option<Oid> {
+        self.ledger
+            .role_of(self.database.oid, service, name)
+            .filter(|oid| self.graph.roles.contains_key(oid))
+            .or_else(|| self.graph.find(name))
+    }
+
+    /// What a service needs, as far as its roles exist, with the names it uses.
+    pub fn needs(
+        &self,
+        desired: &Desired,
+        resolve: impl Fn(&str) -> Option<Oid>,
+    ) -> Vec<(Need, Party, Party)> {
+        let Some(member) = resolve(&desired.connect_as) else { return Vec::new() };
+        let party = Party { oid: member, name: desired.connect_as.clone() };
+        let nothing = Party { oid: 0, name: String::new() };
+        let mut needs = Vec::new();
+        let mut add = |kind, object: Party| {
+            needs.push((Need { kind, member, object: object.oid }, party.clone(), object));
+        };
+        add(Kind::Connect, self.database.clone());
+        if desired.noinherit {
+            add(Kind::Noinherit, nothing);
+        }
+        for name in desired.roles() {
+            if let Some(oid) = resolve(name) {
+                add(Kind::Membership, Party { oid, name: name.to_owned() });
+            }
+        }
+        needs
+    }
+
+    pub fn state(&self, need: Need) -> State {
+        let there = |is| if is { State::There } else { State::Missing };
+        match need.kind {
+            Kind::Noinherit => there(!self.graph.roles.get(&need.member).is_some_and(|role| role.inherit)),
+            Kind::Connect => {
+                let connect = self.connect(need.member);
+                there(connect.everybody || connect.itself)
+            }
+            Kind::Membership => match self.row(need) {
+                None => State::Missing,
+                Some(row)
+                    if self.by_grantor && (row.inherit || !row.set || self.takes_back_admin(need, row)) =>
+                {
+                    State::Altered
+                }
+                Some(_) => State::There,
+            },
+        }
+    }
+
+    /// The row of a membership: ours, where rows are told apart.
+    fn row(&self, need: Need) -> Option<&Membership> {
+        let grantor = if self.by_grantor { Some(self.grantor?) } else { None };
+        self.graph.membership(need.object, need.member, grantor)
+    }
+
+    fn connect(&self, member: Oid) -> Connect {
+        self.connect.get(&member).copied().unwrap_or_default()
+    }
+
+    /// The transaction that wrote a membership, where that is needed to tell it from another.
+    pub fn mark(&self, need: Need) -> Option<u32> {
+        if self.by_grantor || need.kind != Kind::Membership {
+            return None;
+        }
+        self.row(need).map(|row| row.xmin)
+    }
+
+    /// Whether something that was noted is undone now that nobody needs it.
+    fn undo(&self, entry: &Entry) -> (Outcome, Option<String>) {
+        let left = |why: &str| (Outcome::Left, Some(why.to_owned()));
+        if !entry.made {
+            return left("it was there before");
+        }
+        let need = entry.need();
+        match entry.kind {
+            Kind::Noinherit if self.state(need) == State::Missing => left("somebody set INHERIT since"),
+            Kind::Noinherit => (Outcome::Undone, None),
+            Kind::Connect => match self.connect(need.member) {
+                Connect { itself: false, .. } => (Outcome::Gone, Some("somebody revoked it since".into())),
+                Connect { grantable: true, .. } => left("somebody gave it the GRANT OPTION since"),
+                _ => (Outcome::Undone, None),
+            },
+            Kind::Membership => match self.row(need) {
+                None => (Outcome::Gone, Some("somebody revoked it since".into())),
+                Some(row) if row.admin && !self.by_grantor => left("somebody gave it the ADMIN option since"),
+                Some(row) if row.admin && self.passed_on(need) => {
+                    left("the member granted the role to others")
+                }
+                Some(row) if entry.mark.is_some_and(|mark| mark != row.xmin) => {
+                    left("somebody granted it anew since")
+                }
+                Some(_) => (Outcome::Undone, None),
+            },
+        }
+    }
+
+    /// ADMIN is never given by us, and can be taken back while nobody has used it.
+    fn takes_back_admin(&self, need: Need, row: &Membership) -> bool {
+        row.admin && !self.passed_on(need)
+    }
+
+    fn passed_on(&self, need: Need) -> bool {
+        self.graph.memberships.iter().any(|edge| edge.role == need.object && edge.grantor == need.member)
+    }
+
+    /// Notes what a service needs, and says what is missing of it.
+    fn claim(&mut self, service: &str, need: Need, member: Party, object: Party) -> Option<Step> {
+        let state = self.state(need);
+        let claim = Claim { database: self.database.clone(), service: service.to_owned() };
+        let noted = self.ledger.get(need).is_some_and(|entry| entry.claimed_by(self.database.oid, service));
+        if noted && state == State::There {
+            return None;
+        }
+        let mark = self.mark(need);
+        let known = self.ledger.get(need).is_some();
+        if !known {
+            // Rows of our own grantor are ours even if the ledger was lost.
+            let made = self.by_grantor && need.kind == Kind::Membership && state != State::Missing;
+            let claims = Vec::new();
+            let kind = need.kind;
+            self.ledger.entries.push(Entry { kind, member, object, made, mark, claims });
+        }
+        let entry = self.ledger.get_mut(need)?;
+        if !noted {
+            entry.claims.push(claim);
+        }
+        if state != State::There {
+            entry.made = true;
+        }
+        let made = entry.made;
+        let (outcome, reason) = match state {
+            State::There if made => (Outcome::Present, Some("another service has it already".to_owned())),
+            State::There => (Outcome::Present, Some("it was there before".to_owned())),
+            State::Missing => (Outcome::Done, None),
+            State::Altered => (Outcome::Done, Some("somebody changed its options".to_owned())),
+        };
+        Some(Step { service: service.to_owned(), need, outcome, reason })
+    }
+
+    /// A service no longer needs something.
+    fn release(&mut self, service: &str, need: Need) -> Option<Step> {
+        let here = self.database.oid;
+        let entry = self.ledger.get_mut(need)?;
+        entry.claims.retain(|claim| claim.database.oid != here || claim.service != service);
+        let entry = entry.clone();
+        let (outcome, reason) = match entry.claims.first() {
+            Some(claim) if claim.database.oid == here => {
+                (Outcome::Left, Some(format!("service {} needs it", quoted(claim.service.as_bytes()))))
+            }
+            Some(claim) => {
+                let (service, database) =
+                    (quoted(claim.service.as_bytes()), quoted(claim.database.name.as_bytes()));
+                (Outcome::Left, Some(format!("service {service} of database {database} needs it")))
+            }
+            None => {
+                let undo = self.undo(&entry);
+                self.ledger.entries.retain(|entry| entry.need() != need);
+                undo
+            }
+        };
+        Some(Step { service: service.to_owned(), need, outcome, reason })
+    }
+
+    /// Everything that has to be done for a service: grants first. None when it is to have nothing any more.
+    pub fn settle(
+        &mut self,
+        service: &str,
+        desired: Option<&Desired>,
+        resolve: impl Fn(&World, &str) -> Option<Oid>,
+    ) -> Vec<Step> {
+        let wanted = desired
+            .map(|desired| {
+                let world: &World = self;
+                world.needs(desired, |name| resolve(world, name))
+            })
+            .unwrap_or_default();
+        let mut steps = Vec::new();
+        for (need, member, object) in &wanted {
+            steps.extend(self.claim(service, *need, member.clone(), object.clone()));
+        }
+        let held: Vec<Need> = self.ledger.claimed_by(self.database.oid, service).map(Entry::need).collect();
+        for need in held {
+            if !wanted.iter().any(|(wanted, ..)| *wanted == need) {
+                steps.extend(self.release(service, need));
+            }
+        }
+        // A role may have been named anew.
+        for (need, member, object) in wanted {
+            if let Some(entry) = self.ledger.get_mut(need)
+                && entry.claims.len() == 1
+            {
+                (entry.member, entry.object) = (member, object);
+            }
+        }
+        steps
+    }
+
+    /// What was granted for databases that are gone.
+    pub fn settle_orphans(&mut self) -> Vec<Step> {
+        let (orphans, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.ledger.entries).into_iter().partition(|entry| entry.claims.is_empty());
+        self.ledger.entries = kept;
+        orphans
+            .into_iter()
+            .map(|entry| {
+                let (outcome, reason) = self.undo(&entry);
+                Step { service: String::new(), need: entry.need(), outcome, reason }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,91 @@
+//! What an administrator lets a reconciler grant.
+
+use super::{caller, preflight, world};
+use crate::definition::lock;
+use crate::error::{Failure, Fault};
+use crate::{args, spi};
+use keywright_core::MAX_ENTRIES;
+use keywright_core::authenticator::Oid;
+use pgrx::datum::Array;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{pg_extern, pg_sys};
+
+#[pg_extern(sql = false)]
+fn allow_authenticator(
+    connect_as: Option<&[u8]>,
+    roles: Option<Array<&[u8]>>,
+) -> Result<&'static str, ErrorReport> {
+    const HELD: &str =
+        "SELECT a.role FROM keywright.authenticator_allowances AS a WHERE a.connect_as = $1 ORDER BY a.role";
+    const DROP: &str =
+        "DELETE FROM keywright.authenticator_allowances WHERE connect_as = $1 AND NOT (role = ANY ($2))";
+    const ALLOW: &str = r#"
+        INSERT INTO keywright.authenticator_allowances (connect_as, role)
+        SELECT $1, r.oid FROM pg_catalog.unnest($2::oid[]) AS r (oid) ON CONFLICT DO NOTHING"#;
+    let connect_as = args::text("connect_as", connect_as)?;
+    let names = preflight::list("roles", &roles)?;
+    if !(1..=MAX_ENTRIES).contains(&names.len()) {
+        let sentence = format!("It must name 1 to {MAX_ENTRIES} roles.");
+        return Err(Fault::new("roles", sentence, "keywright.disallow_authenticator ends it.").into());
+    }
+    let oid = require_role(connect_as)?;
+    let mut wanted = names.iter().map(|name| require_role(name)).collect::<Result<Vec<Oid>, _>>()?;
+    wanted.sort_unstable();
+    wanted.dedup();
+    let asked: Vec<Oid> = wanted.iter().copied().chain([oid]).collect();
+    if !caller::could_grant(&asked) {
+        return Err(Failure::CouldNotGrant { role: connect_as.to_owned() }.into());
+    }
+    let args: [spi::Arg; 2] = [pg_sys::Oid::from(oid).into(), world::numbers(wanted.iter().copied()).into()];
+    let held = || -> Vec<Oid> { spi::read(HELD, &args[..1], |row| row.must::<pg_sys::Oid>(1).to_u32()) };
+    if held() == wanted {
+        return Ok("unchanged");
+    }
+    lock("authenticator_allowances");
+    forget_the_gone();
+    let before = held();
+    if before == wanted {
+        return Ok("unchanged");
+    }
+    spi::count(DROP, &args);
+    spi::count(ALLOW, &args);
+    Ok(if before.is_empty() { "created" } else { "updated" })
+}
+
+#[pg_extern(sql = false)]
+fn disallow_authenticator(connect_as: Option<&[u8]>) -> Result<bool, ErrorReport> {
+    const HELD: &str = "SELECT FROM keywright.authenticator_allowances WHERE connect_as = $1 LIMIT 1";
+    const DISALLOW: &str = "DELETE FROM keywright.authenticator_allowances WHERE connect_as = $1";
+    let oid = require_role(args::text("connect_as", connect_as)?)?;
+    let args: [spi::Arg; 1] = [pg_sys::Oid::from(oid).into()];
+    if spi::read(HELD, &args, |_| ()).is_empty() {
+        return Ok(false);
+    }
+    lock("authenticator_allowances");
+    forget_the_gone();
+    Ok(spi::count(DISALLOW, &args) > 0)
+}
+
+/// A number that was a role's may one day be another's.
+fn forget_the_gone() {
+    const GONE: &str = r#"
+        DELETE FROM keywright.authenticator_allowances AS a
+         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = a.connect_as)
+            OR NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = a.role)"#;
+    spi::count(GONE, &[]);
+}
+
+pub fn is_allowed(connect_as: Oid, role: Oid) -> bool {
+    const ALLOWED: &str =
+        "SELECT FROM keywright.authenticator_allowances WHERE connect_as = $1 AND role = $2";
+    let args = [pg_sys::Oid::from(connect_as).into(), pg_sys::Oid::from(role).into()];
+    !spi::read(ALLOWED, &args, |_| ()).is_empty()
+}
+
+fn require_role(name: &str) -> Result<Oid, Failure<'_>> {
+    const ROLE: &str = "SELECT r.oid FROM pg_catalog.pg_roles AS r WHERE r.rolname = $1";
+    crate::access::require_free_name(name.as_bytes())?;
+    spi::read(ROLE, &[name.into()], |row| row.must::<pg_sys::Oid>(1).to_u32())
+        .pop()
+        .ok_or(Failure::NoRole { role: name.as_bytes() })
+}

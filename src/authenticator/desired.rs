@@ -1,0 +1,141 @@
+//! What services need, as it is stored: by name.
+
+use super::{status, world};
+use crate::error::Failure;
+use crate::spi;
+use keywright_core::authenticator::{Desired, Oid};
+use keywright_core::printable::quoted;
+use std::collections::BTreeMap;
+
+const COLUMNS: &str = "service, connect_as, anon_role, jwt_roles, schemas, noinherit";
+
+/// What is asked for, and by whom.
+pub struct Wanted<'a> {
+    pub desired: Desired,
+    pub managed_by: Option<&'a [u8]>,
+}
+
+/// How the row has to change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    New,
+    Other,
+}
+
+impl Wanted<'_> {
+    /// True when there is nothing to do, by what is seen without any lock.
+    pub fn is_settled(&self) -> Result<bool, Failure<'static>> {
+        Ok(self.differs()?.is_none() && status::of(&self.desired, true).is_empty())
+    }
+
+    /// What has to be written, if this manager may.
+    pub fn differs(&self) -> Result<Option<Change>, Failure<'static>> {
+        const MANAGER: &str = "SELECT managed_by FROM keywright.authenticators WHERE service = $1";
+        let service = self.desired.service.as_str();
+        let Some(found) = find(service) else { return Ok(Some(Change::New)) };
+        let manager: Option<String> = spi::read(MANAGER, &[service.into()], |row| row.get(1)).pop().flatten();
+        let same = found == self.desired;
+        match manager {
+            Some(manager) if !same && Some(manager.as_bytes()) != self.managed_by => {
+                let what = format!("authenticator {}", quoted(service.as_bytes()));
+                Err(Failure::OtherManager { what, manager })
+            }
+            None if self.managed_by.is_some() => Ok(Some(Change::Other)),
+            _ => Ok((!same).then_some(Change::Other)),
+        }
+    }
+
+    pub fn store(&self, change: Option<Change>) {
+        const INSERT: &str = r#"
+            INSERT INTO keywright.authenticators
+                   (service, connect_as, anon_role, jwt_roles, schemas, noinherit, managed_by)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)"#;
+        const UPDATE: &str = r#"
+            UPDATE keywright.authenticators
+               SET connect_as = $2, anon_role = $3, jwt_roles = $4, schemas = $5, noinherit = $6,
+                   managed_by = coalesce($7, managed_by), updated_at = pg_catalog.clock_timestamp()
+             WHERE service = $1"#;
+        let desired = &self.desired;
+        let args: [spi::Arg; 7] = [
+            desired.service.as_str().into(),
+            desired.connect_as.as_str().into(),
+            desired.anon_role.as_str().into(),
+            desired.jwt_roles.clone().into(),
+            desired.schemas.clone().into(),
+            desired.noinherit.into(),
+            spi::text(self.managed_by),
+        ];
+        match change {
+            None => 0,
+            Some(Change::New) => spi::count(INSERT, &args),
+            Some(Change::Other) => spi::count(UPDATE, &args),
+        };
+    }
+}
+
+fn from_row(row: &spi::Row) -> Desired {
+    Desired {
+        service: row.must(1),
+        connect_as: row.must(2),
+        anon_role: row.must(3),
+        jwt_roles: row.must(4),
+        schemas: row.must(5),
+        noinherit: row.must(6),
+    }
+}
+
+pub fn find(service: &str) -> Option<Desired> {
+    let sql = format!("SELECT {COLUMNS} FROM keywright.authenticators WHERE service = $1");
+    spi::read_once(&sql, &[service.into()], from_row).pop()
+}
+
+pub fn all() -> Vec<Desired> {
+    spi::read_once(&format!("SELECT {COLUMNS} FROM keywright.authenticators ORDER BY service"), &[], from_row)
+}
+
+pub fn forget(service: &str) {
+    const FORGET: &str = "DELETE FROM keywright.authenticators WHERE service = $1";
+    spi::count(FORGET, &[service.into()]);
+}
+
+/// What the roles of a service are called now.
+pub fn current_names(desired: &Desired) -> BTreeMap<String, String> {
+    let world = world::look(std::slice::from_ref(desired));
+    let now = |name: &str| {
+        let oid = world.role_of(&desired.service, name);
+        oid.map_or_else(|| name.to_owned(), |oid| world.graph.name(oid).to_owned())
+    };
+    desired
+        .roles()
+        .into_iter()
+        .chain([desired.connect_as.as_str()])
+        .map(|name| (name.to_owned(), now(name)))
+        .collect()
+}
+
+/// The services whose authenticator is this role, the oldest first, each with its anonymous role as it is called now.
+pub fn served_by(login: Oid) -> Vec<(Desired, String)> {
+    let sql = format!("SELECT {COLUMNS} FROM keywright.authenticators ORDER BY created_at, service");
+    let services = spi::read_once(&sql, &[], from_row);
+    let world = world::look(&services);
+    services
+        .into_iter()
+        .filter(|desired| world.role_of(&desired.service, &desired.connect_as) == Some(login))
+        .map(|desired| {
+            let anon_role = world.role_of(&desired.service, &desired.anon_role);
+            let name =
+                anon_role.map_or_else(|| desired.anon_role.clone(), |oid| world.graph.name(oid).to_owned());
+            (desired, name)
+        })
+        .collect()
+}
+
+/// True when another service logs in as the same role.
+pub fn shares_its_login(desired: &Desired) -> bool {
+    let world = world::look(std::slice::from_ref(desired));
+    world.role_of(&desired.service, &desired.connect_as).is_some_and(|login| served_by(login).len() > 1)
+}
+
+pub fn database() -> String {
+    world::look(&[]).database.name
+}

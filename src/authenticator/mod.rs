@@ -1,0 +1,259 @@
+//! Authenticators: what a service needs of roles that are not ours is granted, noted, and undone exactly.
+
+mod allowance;
+mod caller;
+mod carry_out;
+mod desired;
+mod preflight;
+mod status;
+mod step;
+mod world;
+
+use crate::args;
+use crate::error::Failure;
+use crate::record::Rows;
+use crate::retry::patiently;
+use carry_out::{carry_out, describe, hold, queue};
+use desired::Wanted;
+use keywright_core::authenticator::Desired;
+use keywright_core::authenticator::findings::{Finding, Severity, identifier};
+use keywright_core::authenticator::ledger::Kind;
+use keywright_core::authenticator::plan::{Step, World};
+use keywright_core::printable::quoted;
+use keywright_core::text::Kind as Words;
+use pgrx::datum::Array;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{IntoDatum, pg_extern, pg_sys};
+
+pub use desired::{current_names, database, find as find_service, served_by, shares_its_login};
+pub use preflight::list;
+
+#[expect(clippy::too_many_arguments, reason = "one for each of the SQL function's, and fcinfo")]
+#[pg_extern(sql = false)]
+fn grant_authenticator(
+    service: Option<&str>,
+    connect_as: Option<&[u8]>,
+    anon_role: Option<&[u8]>,
+    jwt_roles: Option<Array<&[u8]>>,
+    schemas: Option<Array<&[u8]>>,
+    noinherit: Option<bool>,
+    managed_by: Option<&[u8]>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<Rows, ErrorReport> {
+    let mut jwt_roles = preflight::list("jwt_roles", &jwt_roles)?;
+    let anon_role = args::text("anon_role", anon_role)?.to_owned();
+    jwt_roles.sort();
+    jwt_roles.dedup();
+    jwt_roles.retain(|role| *role != anon_role);
+    let mut desired = Desired {
+        service: args::required("service", service)?.to_owned(),
+        connect_as: args::text("connect_as", connect_as)?.to_owned(),
+        anon_role,
+        jwt_roles,
+        schemas: Vec::new(),
+        noinherit: args::required("noinherit", noinherit)?,
+    };
+    for schema in preflight::list("schemas", &schemas)? {
+        if !desired.schemas.contains(&schema) {
+            desired.schemas.push(schema);
+        }
+    }
+    let managed_by = args::words("managed_by", Words::Manager, managed_by).map_err(Failure::from)?;
+    let wanted = Wanted { desired, managed_by };
+    let rows = Rows::new(fcinfo);
+    let (world, steps) = step::named(|| patiently(|| grant(&wanted)))??;
+    for step in &steps {
+        push(&rows, &world, step, false);
+    }
+    Ok(rows)
+}
+
+fn grant(wanted: &Wanted) -> Result<(World, Vec<Step>), Failure<'static>> {
+    let desired = &wanted.desired;
+    let look = || world::look(std::slice::from_ref(desired));
+    if wanted.is_settled()? {
+        return Ok((look(), Vec::new()));
+    }
+    queue();
+    let mut world = hold(look, &[&desired.service], std::slice::from_ref(desired));
+    let stored = wanted.differs()?;
+    let mut found = preflight::preflight(&world, desired, |name| world.graph.find(name));
+    found.extend(not_allowed(&world, desired));
+    require_fit(&desired.service, found)?;
+    let written = world::ledger();
+    let steps = world.settle(&desired.service, Some(desired), |world, name| world.graph.find(name));
+    step::at("storing the service");
+    wanted.store(stored);
+    carry_out(&mut world, &written, &steps)?;
+    if stored.is_some() || !steps.is_empty() {
+        notify(stored.is_some());
+    }
+    Ok((world, steps))
+}
+
+#[pg_extern(sql = false)]
+fn revoke_authenticator(
+    service: Option<&[u8]>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<Rows, ErrorReport> {
+    let service = args::required("service", service)?;
+    let rows = Rows::new(fcinfo);
+    let Ok(service) = str::from_utf8(service) else { return Ok(rows) };
+    let (world, steps) = step::named(|| patiently(|| revoke(service)))??;
+    for step in &steps {
+        push(&rows, &world, step, false);
+    }
+    Ok(rows)
+}
+
+fn revoke(service: &str) -> Result<(World, Vec<Step>), Failure<'static>> {
+    let known = |world: &World| {
+        desired::find(service).is_some()
+            || world.ledger.services(world.database.oid).iter().any(|claimant| claimant == service)
+    };
+    let world = world::look(&[]);
+    if !known(&world) {
+        return Ok((world, Vec::new()));
+    }
+    queue();
+    let mut world = hold(|| world::look(&[]), &[service], &[]);
+    if !known(&world) {
+        return Ok((world, Vec::new()));
+    }
+    let written = world::ledger();
+    let steps = world.settle(service, None, |_, _| None);
+    step::at("forgetting the service");
+    desired::forget(service);
+    carry_out(&mut world, &written, &steps)?;
+    notify(true);
+    Ok((world, steps))
+}
+
+#[pg_extern(sql = false)]
+fn reconcile_authenticators(fcinfo: pg_sys::FunctionCallInfo) -> Result<Rows, ErrorReport> {
+    let rows = Rows::new(fcinfo);
+    let (world, steps, findings) = step::named(|| patiently(reconcile))??;
+    for step in &steps {
+        push(&rows, &world, step, true);
+    }
+    for (service, finding) in &findings {
+        let outcome = if finding.is_danger() { "refused" } else { "left" };
+        rows.push(&[
+            service.as_str().into_datum(),
+            "check".into_datum(),
+            finding.object.as_str().into_datum(),
+            outcome.into_datum(),
+            finding.message.as_str().into_datum(),
+        ]);
+    }
+    Ok(rows)
+}
+
+type Plan = (World, Vec<Step>, Vec<(String, Finding)>);
+
+fn reconcile() -> Result<Plan, Failure<'static>> {
+    let (world, steps, findings) = plan();
+    if steps.is_empty() && world.ledger == world::ledger() {
+        return Ok((world, steps, findings));
+    }
+    queue();
+    let services = world.ledger.services(world.database.oid);
+    let services: Vec<&str> = services.iter().map(String::as_str).collect();
+    hold(|| world::look(&desired::all()), &services, &desired::all());
+    let (mut world, steps, findings) = plan();
+    let written = world::ledger();
+    carry_out(&mut world, &written, &steps)?;
+    if !steps.is_empty() {
+        notify(false);
+    }
+    Ok((world, steps, findings))
+}
+
+/// What has to be done for every service, and what its owner has to mend.
+fn plan() -> Plan {
+    let desired = desired::all();
+    let mut world = world::look(&desired);
+    let mut steps = Vec::new();
+    let mut findings = Vec::new();
+    for service in &desired {
+        let found = preflight::preflight(&world, service, |name| world.role_of(&service.service, name));
+        let errors = found.into_iter().filter(|finding| finding.severity == Severity::Error);
+        let errors: Vec<_> = errors.map(|finding| (service.service.clone(), finding)).collect();
+        if !errors.iter().any(|(_, finding)| finding.is_danger()) {
+            steps.extend(world.settle(&service.service, Some(service), |world, name| {
+                world.role_of(&service.service, name)
+            }));
+        }
+        findings.extend(errors);
+    }
+    for service in world.ledger.services(world.database.oid) {
+        if !desired.iter().any(|desired| desired.service == service) {
+            steps.extend(world.settle(&service, None, |_, _| None));
+        }
+    }
+    steps.extend(world.settle_orphans());
+    (world, steps, findings)
+}
+
+fn push(rows: &Rows, world: &World, step: &Step, with_service: bool) {
+    let (action, object) = describe(world, step);
+    let service = Some(step.service.as_str()).filter(|service| !service.is_empty());
+    let columns = [
+        service.into_datum(),
+        action.into_datum(),
+        object.into_datum(),
+        step.outcome.as_str().into_datum(),
+        step.reason.as_deref().into_datum(),
+    ];
+    rows.push(if with_service { &columns } else { &columns[1..] });
+}
+
+/// What nobody allowed, and the caller could not grant without us.
+fn not_allowed(world: &World, desired: &Desired) -> Vec<Finding> {
+    let find = |name: &str| world.graph.find(name);
+    let Some(connect_as) = find(&desired.connect_as) else { return Vec::new() };
+    let has = |role| {
+        world.ledger.claimed_by(world.database.oid, &desired.service).any(|entry| {
+            entry.kind == Kind::Membership && entry.member.oid == connect_as && entry.object.oid == role
+        })
+    };
+    let mut found = Vec::new();
+    for name in desired.roles() {
+        let Some(role) = find(name) else { continue };
+        if has(role) || allowance::is_allowed(connect_as, role) || caller::could_grant(&[connect_as, role]) {
+            continue;
+        }
+        found.push(Finding {
+            severity: Severity::Error,
+            code: "not_allowed",
+            object: name.to_owned(),
+            message: format!(
+                "role {} is not allowed to be granted to {}",
+                quoted(name.as_bytes()),
+                quoted(desired.connect_as.as_bytes())
+            ),
+            hint: format!(
+                "An administrator allows it with: SELECT keywright.allow_authenticator('{}', ARRAY[...]);",
+                identifier(&desired.connect_as).replace('\'', "''")
+            ),
+        });
+    }
+    found
+}
+
+fn require_fit(service: &str, found: Vec<Finding>) -> Result<(), Failure<'static>> {
+    let errors: Vec<Finding> =
+        found.into_iter().filter(|finding| finding.severity == Severity::Error).collect();
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Unfit { service: service.to_owned(), findings: errors })
+}
+
+/// Tells every PostgREST of this database, when the transaction commits.
+pub fn notify(schemas: bool) {
+    const NOTIFY: &str = "SELECT pg_catalog.pg_notify('pgrst', $1)";
+    for what in ["reload config", "reload schema"].into_iter().take(if schemas { 2 } else { 1 }) {
+        crate::spi::write(NOTIFY, &[what.into()], |_| ());
+    }
+}

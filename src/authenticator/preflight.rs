@@ -1,0 +1,202 @@
+//! What speaks against a service's roles and schemas, as far as only this database can tell.
+
+use super::world::{BY_GRANTOR, look};
+use crate::error::Failure;
+use crate::record::Rows;
+use crate::{args, spi};
+use keywright_core::authenticator::findings::{Finding, Severity, findings, identifier};
+use keywright_core::authenticator::plan::World;
+use keywright_core::authenticator::{Desired, Oid};
+use keywright_core::printable::quoted;
+use pgrx::datum::Array;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{IntoDatum, pg_extern, pg_sys};
+
+#[pg_extern(sql = false)]
+fn preflight_authenticator(
+    connect_as: Option<&[u8]>,
+    anon_role: Option<&[u8]>,
+    jwt_roles: Option<Array<&[u8]>>,
+    schemas: Option<Array<&[u8]>>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<Rows, ErrorReport> {
+    let desired = Desired {
+        service: String::new(),
+        connect_as: args::text("connect_as", connect_as)?.to_owned(),
+        anon_role: args::text("anon_role", anon_role)?.to_owned(),
+        jwt_roles: list("jwt_roles", &jwt_roles)?,
+        schemas: list("schemas", &schemas)?,
+        noinherit: true,
+    };
+    let world = look(std::slice::from_ref(&desired));
+    let rows = Rows::new(fcinfo);
+    for finding in preflight(&world, &desired, |name| world.graph.find(name)) {
+        rows.push(&[
+            finding.severity.as_str().into_datum(),
+            finding.code.into_datum(),
+            finding.object.into_datum(),
+            finding.message.into_datum(),
+            finding.hint.into_datum(),
+        ]);
+    }
+    Ok(rows)
+}
+
+/// A list of names; a null among them is none.
+pub fn list(argument: &'static str, value: &Option<Array<&[u8]>>) -> Result<Vec<String>, Failure<'static>> {
+    let elements = args::elements(argument, value)?;
+    elements.iter().map(|name| Ok(args::text(argument, name.as_deref())?.to_owned())).collect()
+}
+
+/// Every finding, the worst first.
+pub fn preflight(world: &World, desired: &Desired, resolve: impl Fn(&str) -> Option<Oid>) -> Vec<Finding> {
+    let mut found = findings(&world.graph, desired, &resolve, BY_GRANTOR);
+    let connect_as = resolve(&desired.connect_as);
+    let roles: Vec<Oid> = desired.roles().into_iter().filter_map(&resolve).collect();
+    schemas(&mut found, world, desired, &roles);
+    if let Some(connect_as) = connect_as {
+        connect(&mut found, world, connect_as);
+        pre_request(&mut found, world, desired, connect_as, &roles);
+    }
+    found.sort_by_key(|finding| finding.severity);
+    found
+}
+
+fn connect(found: &mut Vec<Finding>, world: &World, connect_as: Oid) {
+    const MAY: &str =
+        "SELECT pg_catalog.has_database_privilege($1::oid, pg_catalog.current_database(), 'CONNECT')";
+    if spi::read(MAY, &[pg_sys::Oid::from(connect_as).into()], |row| row.must(1)).pop() == Some(false) {
+        let (role, database) = (world.graph.name(connect_as), &world.database.name);
+        found.push(Finding {
+            severity: Severity::Notice,
+            code: "connect_denied",
+            object: role.to_owned(),
+            message: format!(
+                "role {} may not connect to database {}",
+                quoted(role.as_bytes()),
+                quoted(database.as_bytes())
+            ),
+            hint: "keywright.grant_authenticator grants it.".into(),
+        });
+    }
+}
+
+fn schemas(found: &mut Vec<Finding>, world: &World, desired: &Desired, roles: &[Oid]) {
+    const SCHEMA: &str = r#"
+        SELECT pg_catalog.has_schema_privilege(r.oid, n.oid, 'USAGE')
+          FROM pg_catalog.pg_namespace AS n CROSS JOIN pg_catalog.unnest($2::oid[]) WITH ORDINALITY AS r (oid, at)
+         WHERE n.nspname = $1
+         ORDER BY r.at"#;
+    const EXISTS: &str = "SELECT FROM pg_catalog.pg_namespace AS n WHERE n.nspname = $1";
+    let mut error = |code, schema: &str, message: String, hint: String| {
+        found.push(Finding { severity: Severity::Error, code, object: schema.to_owned(), message, hint });
+    };
+    if desired.schemas.is_empty() {
+        error("no_schema", "", "no schema is named".into(), "Name at least one schema.".into());
+    }
+    let mut without = Vec::new();
+    for schema in &desired.schemas {
+        let shown = quoted(schema.as_bytes());
+        if schema.is_empty() || schema.contains(',') || schema.trim() != schema {
+            let hint =
+                "PostgREST splits db-schemas at commas and trims the names: name one schema an element.";
+            error(
+                "schema_name",
+                schema,
+                format!("schema name {shown} can not be told to PostgREST"),
+                hint.into(),
+            );
+        } else if spi::read(EXISTS, &[schema.as_str().into()], |_| ()).is_empty() {
+            let hint = format!("CREATE SCHEMA {};", identifier(schema));
+            let database = quoted(world.database.name.as_bytes());
+            let message = format!("schema {shown} does not exist in database {database}");
+            error("schema_missing", schema, message, hint);
+        } else {
+            let numbers = super::world::numbers(roles.iter().copied());
+            let may: Vec<bool> =
+                spi::read(SCHEMA, &[schema.as_str().into(), numbers.into()], |row| row.must(1));
+            without.extend(roles.iter().zip(may).filter(|(_, may)| !may).map(|(role, _)| (schema, *role)));
+        }
+    }
+    for (schema, role) in without {
+        let role = world.graph.name(role);
+        found.push(Finding {
+            severity: Severity::Warning,
+            code: "schema_usage",
+            object: schema.clone(),
+            message: format!(
+                "role {} has no USAGE on schema {}",
+                quoted(role.as_bytes()),
+                quoted(schema.as_bytes())
+            ),
+            hint: format!("GRANT USAGE ON SCHEMA {} TO {};", identifier(schema), identifier(role)),
+        });
+    }
+}
+
+/// The function PostgREST calls before each request, as whatever role that has.
+fn pre_request(found: &mut Vec<Finding>, world: &World, desired: &Desired, connect_as: Oid, roles: &[Oid]) {
+    const NAMED: &str = r#"
+        SELECT pg_catalog.split_part(c.entry, '=', 2)
+          FROM pg_catalog.pg_db_role_setting AS s CROSS JOIN pg_catalog.unnest(s.setconfig) AS c (entry)
+          LEFT JOIN pg_catalog.pg_database AS d ON d.oid = s.setdatabase
+         WHERE s.setrole = $1 AND (s.setdatabase = 0 OR d.datname = pg_catalog.current_database())
+           AND pg_catalog.starts_with(c.entry, 'pgrst.db_pre_request=')
+        UNION
+        SELECT s.value
+          FROM keywright.postgrest_settings AS s JOIN keywright.authenticators AS a ON a.service = s.service
+         WHERE s.key = 'db_pre_request' AND CASE $3 WHEN '' THEN a.connect_as = $2 ELSE a.service = $3 END"#;
+    // PostgREST splits at the first dot; without one the search path decides, which begins with the schemas.
+    const MAY: &str = r#"
+        SELECT pg_catalog.has_function_privilege(r.oid, f.oid, 'EXECUTE')
+               AND pg_catalog.has_schema_privilege(r.oid, f.pronamespace, 'USAGE')
+          FROM (SELECT p.oid, p.pronamespace
+                  FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+                 WHERE p.proname = $1 AND n.nspname = ANY ($2) AND p.pronargs = p.pronargdefaults
+                 ORDER BY pg_catalog.array_position($2, n.nspname::text) LIMIT 1) AS f
+         CROSS JOIN pg_catalog.unnest($3::oid[]) WITH ORDINALITY AS r (oid, at)
+         ORDER BY r.at"#;
+    const FOUND: &str = r#"
+        SELECT FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+         WHERE p.proname = $1 AND n.nspname = ANY ($2) AND p.pronargs = p.pronargdefaults"#;
+    let name = world.graph.name(connect_as);
+    let args = [pg_sys::Oid::from(connect_as).into(), name.into(), desired.service.as_str().into()];
+    let named: Vec<Option<String>> = spi::read(NAMED, &args, |row| row.get(1));
+    for function in named.into_iter().flatten().filter(|function| !function.is_empty()) {
+        let (schemas, name) = match function.split_once('.') {
+            Some((schema, name)) => (vec![schema.to_owned()], name),
+            None => {
+                (desired.schemas.iter().cloned().chain(["public".to_owned()]).collect(), function.as_str())
+            }
+        };
+        let shown = quoted(function.as_bytes());
+        let args = [name.into(), schemas.into()];
+        if spi::read(FOUND, &args, |_| ()).is_empty() {
+            found.push(Finding {
+                severity: Severity::Error,
+                code: "pre_request_missing",
+                object: function.clone(),
+                message: format!("pre-request function {shown} does not exist"),
+                hint: "Make it, or take the setting db_pre_request away.".into(),
+            });
+            continue;
+        }
+        let [name, schemas] = args;
+        let args = [name, schemas, super::world::numbers(roles.iter().copied()).into()];
+        let may: Vec<bool> = spi::read(MAY, &args, |row| row.must(1));
+        for (role, _) in roles.iter().zip(may).filter(|(_, may)| !may) {
+            let role = world.graph.name(*role);
+            found.push(Finding {
+                severity: Severity::Error,
+                code: "pre_request_denied",
+                object: function.clone(),
+                message: format!(
+                    "role {} may not execute the pre-request function {shown}",
+                    quoted(role.as_bytes())
+                ),
+                hint: "Every request calls it as its role: grant EXECUTE on it, and USAGE on its schema."
+                    .into(),
+            });
+        }
+    }
+}

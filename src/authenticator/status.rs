@@ -1,0 +1,156 @@
+//! Drift: what is not as the services of this database need it.
+
+use super::preflight::preflight;
+use super::{carry_out, desired, world};
+use crate::record::Rows;
+use keywright_core::authenticator::findings::{Severity, identifier};
+use keywright_core::authenticator::ledger::{Entry, Kind};
+use keywright_core::authenticator::plan::{State, World};
+use keywright_core::authenticator::{Desired, Oid};
+use keywright_core::printable::quoted;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{IntoDatum, pg_extern, pg_sys};
+
+const RECONCILE: &str = "SELECT * FROM keywright.reconcile_authenticators();";
+
+#[derive(Debug)]
+pub struct Drift {
+    service: Option<String>,
+    code: &'static str,
+    object: String,
+    message: String,
+    hint: String,
+}
+
+#[pg_extern(sql = false)]
+fn authenticator_status(fcinfo: pg_sys::FunctionCallInfo) -> Result<Rows, ErrorReport> {
+    let rows = Rows::new(fcinfo);
+    for drift in all() {
+        rows.push(&[
+            drift.service.into_datum(),
+            drift.code.into_datum(),
+            drift.object.into_datum(),
+            drift.message.into_datum(),
+            drift.hint.into_datum(),
+        ]);
+    }
+    Ok(rows)
+}
+
+pub fn all() -> Vec<Drift> {
+    let services = desired::all();
+    let world = world::look(&services);
+    let mut drift = Vec::new();
+    for service in &services {
+        drift.extend(differences(&world, service, |name| world.role_of(&service.service, name)));
+    }
+    for service in world.ledger.services(world.database.oid) {
+        if !services.iter().any(|desired| desired.service == service) {
+            let held = world.ledger.claimed_by(world.database.oid, &service);
+            drift.extend(held.map(|entry| left_over(&world, Some(&service), entry)));
+        }
+    }
+    let orphans = world.ledger.entries.iter().filter(|entry| entry.claims.is_empty());
+    drift.extend(orphans.map(|entry| left_over(&world, None, entry)));
+    drift
+}
+
+/// The differences of one service. When it is `asked` for by name, a name is whose it is now.
+pub fn of(service: &Desired, asked: bool) -> Vec<Drift> {
+    let world = world::look(std::slice::from_ref(service));
+    differences(&world, service, |name| match asked {
+        true => world.graph.find(name),
+        false => world.role_of(&service.service, name),
+    })
+}
+
+fn differences(world: &World, desired: &Desired, resolve: impl Fn(&str) -> Option<Oid>) -> Vec<Drift> {
+    let service = Some(desired.service.clone());
+    let mut drift: Vec<Drift> = preflight(world, desired, &resolve)
+        .into_iter()
+        .filter(|finding| finding.severity == Severity::Error)
+        .map(|finding| Drift {
+            service: service.clone(),
+            code: finding.code,
+            object: finding.object,
+            message: finding.message,
+            hint: finding.hint,
+        })
+        .collect();
+    let needs = world.needs(desired, &resolve);
+    for (need, ..) in &needs {
+        let member = world.graph.name(need.member);
+        let role = world.graph.name(need.object);
+        let shown = (quoted(member.as_bytes()), quoted(role.as_bytes()));
+        let noted = world
+            .ledger
+            .get(*need)
+            .is_some_and(|entry| entry.claimed_by(world.database.oid, &desired.service));
+        let (code, object, message) = match (need.kind, world.state(*need)) {
+            (_, State::There) if noted => continue,
+            (Kind::Membership, State::There) => (
+                "not_noted",
+                format!("{role} to {member}"),
+                format!("membership of {} in {} is not noted for the service", shown.0, shown.1),
+            ),
+            (_, State::There) => (
+                "not_noted",
+                member.to_owned(),
+                format!("what role {} has is not noted for the service", shown.0),
+            ),
+            (Kind::Membership, State::Missing) => (
+                "membership_missing",
+                format!("{role} to {member}"),
+                format!("role {} has not been granted {} for the service", shown.0, shown.1),
+            ),
+            (Kind::Membership, State::Altered) => (
+                "membership_altered",
+                format!("{role} to {member}"),
+                format!(
+                    "membership of {} in {} has other options than it was granted with",
+                    shown.0, shown.1
+                ),
+            ),
+            (Kind::Noinherit, _) => {
+                ("inherits_again", member.to_owned(), format!("role {} is not NOINHERIT", shown.0))
+            }
+            (Kind::Connect, _) => (
+                "connect_missing",
+                member.to_owned(),
+                format!(
+                    "role {} may not connect to database {}",
+                    shown.0,
+                    quoted(world.database.name.as_bytes())
+                ),
+            ),
+        };
+        drift.push(Drift { service: service.clone(), code, object, message, hint: RECONCILE.into() });
+    }
+    let held = world.ledger.claimed_by(world.database.oid, &desired.service);
+    for entry in held.filter(|entry| !needs.iter().any(|(need, ..)| *need == entry.need())) {
+        drift.push(left_over(world, service.as_deref(), entry));
+    }
+    drift
+}
+
+fn left_over(world: &World, service: Option<&str>, entry: &Entry) -> Drift {
+    let member = carry_out::named(world, &entry.member);
+    let (object, what) = match entry.kind {
+        Kind::Membership => {
+            let role = carry_out::named(world, &entry.object);
+            (
+                format!("{role} to {member}"),
+                format!("role {} granted to {}", identifier(&role), identifier(&member)),
+            )
+        }
+        Kind::Noinherit => (member.clone(), format!("NOINHERIT of role {}", identifier(&member))),
+        Kind::Connect => (member.clone(), format!("CONNECT of role {}", identifier(&member))),
+    };
+    Drift {
+        service: service.map(str::to_owned),
+        code: "left_over",
+        object,
+        message: format!("{what} is no longer needed"),
+        hint: RECONCILE.into(),
+    }
+}

@@ -1,0 +1,218 @@
+//! PostgREST's configuration of a service: kept settings, read by PostgREST from the database, and its file.
+
+use crate::error::{Failure, Fault};
+use crate::record::Rows;
+use crate::{args, authenticator, spi};
+use keywright_core::authenticator::Desired;
+use keywright_core::postgrest::{self, Connection};
+use pgrx::datum::Array;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{IntoDatum, JsonB, pg_extern, pg_sys};
+use std::collections::BTreeMap;
+
+const PRE_CONFIG: &str = "keywright.postgrest_config";
+
+type Settings = BTreeMap<String, Option<String>>;
+
+#[pg_extern(sql = false)]
+fn set_postgrest_settings(
+    service: Option<&[u8]>,
+    settings: Option<JsonB>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<Rows, ErrorReport> {
+    let service = args::required("service", service)?;
+    let object = args::required("settings", settings)?.0;
+    let wanted = object_of("settings", &object)?;
+    let rows = Rows::new(fcinfo);
+    for (key, outcome) in set(service, "settings", &wanted)? {
+        rows.push(&[key.into_datum(), outcome.into_datum()]);
+    }
+    Ok(rows)
+}
+
+#[pg_extern(sql = false)]
+fn set_postgrest_setting(
+    service: Option<&[u8]>,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+) -> Result<&'static str, ErrorReport> {
+    let service = args::required("service", service)?;
+    let key = args::text("key", key)?.to_owned();
+    let value = value.map(|value| args::text("value", Some(value)).map(str::to_owned)).transpose()?;
+    let changes = set(service, "setting", &Settings::from([(key, value)]))?;
+    Ok(changes.first().map_or("unchanged", |(_, outcome)| outcome))
+}
+
+/// The members of a JSON object as text.
+fn object_of(argument: &'static str, object: &serde_json::Value) -> Result<Settings, Failure<'static>> {
+    use serde_json::Value;
+    let fault =
+        |sentence: String| -> Failure { Fault::new(argument, sentence, "Give a JSON object.").into() };
+    let Value::Object(members) = object else { return Err(fault("It is not an object.".into())) };
+    let mut settings = Settings::new();
+    let mut wrong = Vec::new();
+    for (key, value) in members {
+        let value = match value {
+            Value::Null => None,
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Bool(flag) => Some(flag.to_string()),
+            Value::Array(_) | Value::Object(_) => {
+                let key = keywright_core::printable::quoted(key.as_bytes());
+                wrong.push(format!("The value of {key} is not a text, number or boolean."));
+                continue;
+            }
+        };
+        settings.insert(key.clone(), value);
+    }
+    if wrong.is_empty() { Ok(settings) } else { Err(fault(wrong.join("\n"))) }
+}
+
+fn set(
+    service: &[u8],
+    argument: &'static str,
+    wanted: &Settings,
+) -> Result<Vec<(String, &'static str)>, Failure<'static>> {
+    const HOLD: &str = "SELECT FROM keywright.authenticators WHERE service = $1 FOR NO KEY UPDATE";
+    const STORE: &str = r#"
+        INSERT INTO keywright.postgrest_settings (service, key, value) VALUES ($1, $2, $3)
+        ON CONFLICT ON CONSTRAINT postgrest_settings_pkey
+        DO UPDATE SET value = excluded.value, updated_at = pg_catalog.clock_timestamp()"#;
+    const REMOVE: &str = "DELETE FROM keywright.postgrest_settings WHERE service = $1 AND key = $2";
+    const HINT: &str = "See docs.postgrest.org, Configuration; null removes a setting.";
+    let checked = postgrest::check(wanted)
+        .map_err(|sentences| Failure::from(Fault { argument, sentences, hint: HINT.into() }))?;
+    let desired = service_of(service)?;
+    let service = desired.service.as_str();
+    if differences(&checked, &stored(service)).is_empty() {
+        return Ok(Vec::new());
+    }
+    // One writer of a service at a time.
+    if spi::write(HOLD, &[service.into()], |_| ()).is_empty() {
+        return Err(Failure::NoAuthenticator { service: service.to_owned() });
+    }
+    let changes = differences(&checked, &stored(service));
+    for (key, outcome) in &changes {
+        match checked[key].as_deref() {
+            Some(value) => spi::count(STORE, &[service.into(), key.as_str().into(), value.into()]),
+            None => spi::count(REMOVE, &[service.into(), key.as_str().into()]),
+        };
+        debug_assert!(!outcome.is_empty());
+    }
+    if !changes.is_empty() {
+        authenticator::notify(checked.contains_key("db_extra_search_path"));
+    }
+    Ok(changes)
+}
+
+fn differences(checked: &Settings, stored: &BTreeMap<String, String>) -> Vec<(String, &'static str)> {
+    checked
+        .iter()
+        .filter_map(|(key, value)| {
+            let outcome = match (value, stored.get(key)) {
+                (Some(value), Some(old)) if value == old => return None,
+                (None, None) => return None,
+                (Some(_), None) => "created",
+                (Some(_), Some(_)) => "updated",
+                (None, Some(_)) => "removed",
+            };
+            Some((key.clone(), outcome))
+        })
+        .collect()
+}
+
+fn stored(service: &str) -> BTreeMap<String, String> {
+    const STORED: &str = "SELECT key, value FROM keywright.postgrest_settings WHERE service = $1";
+    spi::read(STORED, &[service.into()], |row| (row.must(1), row.must(2))).into_iter().collect()
+}
+
+fn service_of(service: &[u8]) -> Result<Desired, Failure<'static>> {
+    let found = str::from_utf8(service).ok().and_then(authenticator::find_service);
+    found.ok_or_else(|| Failure::NoAuthenticator { service: String::from_utf8_lossy(service).into_owned() })
+}
+
+#[pg_extern(sql = false)]
+fn postgrest_config() -> Result<(), ErrorReport> {
+    const SET: &str = "SELECT pg_catalog.set_config('pgrst.' || $1, $2, true)";
+    // SAFETY: looks at the session's own state.
+    let login = unsafe { pg_sys::GetSessionUserId() }.to_u32();
+    let mut served = authenticator::served_by(login);
+    let named = crate::settings::service();
+    if let Some(at) = served.iter().position(|(desired, _)| Some(&desired.service) == named.as_ref()) {
+        served.swap(0, at);
+    }
+    let Some((desired, anon_role)) = served.into_iter().next() else { return Ok(()) };
+    for (key, value) in postgrest::in_database(&stored(&desired.service), &anon_role, &desired.schemas) {
+        spi::read_once(SET, &[key.into(), value.into()], |_| ());
+    }
+    Ok(())
+}
+
+#[pg_extern(sql = false)]
+fn render_postgrest_config(
+    service: Option<&[u8]>,
+    hosts: Option<Array<&[u8]>>,
+    password: Option<&[u8]>,
+    jwt_secret: Option<&[u8]>,
+    target_session_attrs: Option<&[u8]>,
+    parameters: Option<JsonB>,
+) -> Result<String, ErrorReport> {
+    const MAY: &str = r#"
+        SELECT FROM pg_catalog.pg_roles AS r
+         WHERE r.rolname = $1
+           AND pg_catalog.has_schema_privilege(r.oid, 'keywright', 'USAGE')
+           AND pg_catalog.has_function_privilege(r.oid, 'keywright.postgrest_config()', 'EXECUTE')"#;
+    let desired = service_of(args::required("service", service)?)?;
+    let hosts: Vec<String> = authenticator::list("hosts", &hosts)?;
+    let password = secret("password", password)?;
+    let jwt_secret = secret("jwt_secret", jwt_secret)?;
+    let target = args::text("target_session_attrs", target_session_attrs)?.to_owned();
+    let object = args::required("parameters", parameters)?.0;
+    let parameters = object_of("parameters", &object)?;
+    let names = authenticator::current_names(&desired);
+    let user = names[&desired.connect_as].clone();
+    let mut connection = Connection {
+        user: user.clone(),
+        database: authenticator::database(),
+        hosts,
+        target_session_attrs: target,
+        parameters: parameters.into_iter().filter_map(|(key, value)| Some((key, value?))).collect(),
+    };
+    let mut faults: Vec<Fault> = Vec::new();
+    for (argument, sentence) in connection.faults() {
+        match faults.iter_mut().find(|fault| fault.argument == argument) {
+            Some(fault) => fault.sentences.push(sentence),
+            None => faults.push(Fault::new(argument, sentence, "")),
+        }
+    }
+    if let Some(sentence) = jwt_secret.and_then(postgrest::secret_fault) {
+        faults.push(Fault::new("jwt_secret", sentence, "RFC 7518 wants as many bits as the hash has."));
+    }
+    if !faults.is_empty() {
+        return Err(Failure::Arguments(faults).into());
+    }
+    if authenticator::shares_its_login(&desired) {
+        let options = format!("-c keywright.service={}", desired.service);
+        connection
+            .parameters
+            .entry("options".into())
+            .and_modify(|given| *given = format!("{given} {options}"))
+            .or_insert(options);
+    }
+    let may_read = !spi::read(MAY, &[user.as_str().into()], |_| ()).is_empty();
+    let text = postgrest::render(
+        &connection,
+        password,
+        jwt_secret,
+        &names[&desired.anon_role],
+        &desired.schemas,
+        may_read.then_some(PRE_CONFIG),
+        &stored(&desired.service),
+    );
+    Ok(text.as_str().to_owned())
+}
+
+/// A secret as text; a fault never repeats it.
+fn secret<'a>(argument: &'static str, value: Option<&'a [u8]>) -> Result<Option<&'a str>, Failure<'static>> {
+    value.map(|value| args::text(argument, Some(value))).transpose()
+}
