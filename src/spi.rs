@@ -135,8 +135,10 @@ pub fn count_once(sql: &str, args: &[Arg]) -> u64 {
     touched
 }
 
-/// Runs a utility statement, such as GRANT, whose text was put together with quoted identifiers.
-pub fn utility(sql: &str) {
+/// Runs a utility statement, such as GRANT, whose text was put together with quoted identifiers, which may be in any
+/// encoding.
+pub fn utility(sql: &(impl AsRef<[u8]> + ?Sized)) {
+    let sql = sql.as_ref();
     run(|| prepare(sql, &[]), &[], latest(), false, |_, _| ());
 }
 
@@ -217,8 +219,8 @@ fn kept_plan(sql: &'static str, args: &[Arg]) -> impl FnOnce() -> pg_sys::SPIPla
     }
 }
 
-fn prepare(sql: &str, types: &[pg_sys::Oid]) -> pg_sys::SPIPlanPtr {
-    let sql = CString::new(sql).expect("statement without a NUL");
+fn prepare(sql: impl AsRef<[u8]>, types: &[pg_sys::Oid]) -> pg_sys::SPIPlanPtr {
+    let sql = CString::new(sql.as_ref()).expect("statement without a NUL");
     let mut types = types.to_vec();
     // SAFETY: connected to SPI; text and types are valid for the call, which copies them.
     let plan = unsafe { pg_sys::SPI_prepare(sql.as_ptr(), types.len() as i32, types.as_mut_ptr()) };

@@ -13,7 +13,10 @@ const LISTED: &str = "SELECT coalesce((SELECT string_agg(k::text, E'\\n') FROM k
    || coalesce((SELECT string_agg(r::text, E'\\n') FROM keywright.list_resource_types() AS t, keywright.list_resources(t.type) AS r), '')
    || coalesce((SELECT string_agg(r::text, E'\\n') FROM keywright.list_roles() AS r WHERE NOT built_in), '')
    || coalesce((SELECT string_agg(s::text, E'\\n') FROM keywright.list_scopes() AS s WHERE NOT built_in), '')
-   || coalesce((SELECT string_agg(b::text, E'\\n') FROM keywright.list_role_bindings() AS b), '')";
+   || coalesce((SELECT string_agg(b::text, E'\\n') FROM keywright.list_role_bindings() AS b), '')
+   || coalesce((SELECT string_agg(a::text, E'\\n') FROM keywright.list_authenticators() AS a), '')
+   || coalesce((SELECT string_agg(a::text, E'\\n') FROM keywright.list_allowed_authenticators() AS a), '')
+   || coalesce((SELECT keywright.render_postgrest_config(service, '{h}') FROM keywright.list_authenticators()), '')";
 
 /// Tokens, and whether each verifies.
 fn fill(client: &mut Client) -> Vec<(String, bool)> {
@@ -86,11 +89,20 @@ fn restored(format: &str) {
         );
         client.batch_execute(&make).unwrap();
     }
+    let login = format!("keywright_dumped_{format}");
+    client.batch_execute(&format!("DROP ROLE IF EXISTS {login}; CREATE ROLE {login} LOGIN")).unwrap();
     for (role, capability) in [(roles[0], "verifier"), (roles[1], "issuer"), (roles[1], "auditor")] {
         client.query_one("SELECT keywright.grant_access($1, $2)", &[&role, &capability]).unwrap();
     }
     let tokens = fill(&mut client);
-    let before = [ACCESS, ACL, LISTED].map(|sql| one::<String>(&mut client, sql));
+    let service = format!(
+        "SELECT keywright.grant_authenticator('rest-{format}', '{login}', 'keywright_test_dump_verifier');
+        SELECT keywright.set_postgrest_setting('rest-{format}', 'db_pool', '7');
+        SELECT keywright.allow_authenticator('{login}', '{{keywright_test_dump_verifier}}')"
+    );
+    client.batch_execute(&service).unwrap();
+    let before =
+        [ACCESS, ACL, LISTED].map(|sql| one::<String>(&mut client, sql).replace(&old.name, "DATABASE"));
 
     let file = std::env::temp_dir().join(format!("keywright-{}-{format}.dump", std::process::id()));
     succeed(program("pg_dump").arg(format!("--format={format}")).arg("--file").arg(&file).arg(&old.name));
@@ -113,8 +125,19 @@ fn restored(format: &str) {
     for (token, active) in &tokens {
         assert_eq!(is_active(&mut client, token), *active, "{token}");
     }
-    let after = [ACCESS, ACL, LISTED].map(|sql| one::<String>(&mut client, sql));
+    let after =
+        [ACCESS, ACL, LISTED].map(|sql| one::<String>(&mut client, sql).replace(&new.name, "DATABASE"));
     assert_eq!(after, before);
+    // What the service needs is there, and this database notes that it needs it too.
+    let noted = "SELECT count(*) FILTER (WHERE code = 'not_noted') = count(*) AND count(*) > 0 FROM keywright.authenticator_status()";
+    assert!(one::<bool>(&mut client, noted));
+    client.batch_execute("SELECT * FROM keywright.reconcile_authenticators()").unwrap();
+    let revoke = format!("SELECT keywright.revoke_authenticator('rest-{format}')");
+    old.connect().batch_execute(&revoke).unwrap();
+    let member = format!("SELECT pg_has_role('{login}', 'keywright_test_dump_verifier', 'MEMBER')");
+    assert!(one::<bool>(&mut client, &member));
+    client.batch_execute(&revoke).unwrap();
+    assert!(!one::<bool>(&mut client, &member));
     // Grants are not only listed: they work, and can be taken back.
     client.batch_execute("SET SESSION AUTHORIZATION keywright_test_dump_verifier").unwrap();
     assert!(is_active(&mut client, &tokens[0].0));

@@ -45,6 +45,16 @@ fn any_bytes_are_answered_or_refused_with_a_documented_code() {
             format!("grant_access({odd}, 'verifier')"),
             format!("grant_access('postgres', {odd})"),
             format!("list_api_keys({odd})"),
+            format!("preflight_authenticator({odd}, 'x')"),
+            format!("preflight_authenticator('x', 'x', ARRAY[{odd}])"),
+            format!("grant_authenticator({odd}, 'x', 'x')"),
+            format!("grant_authenticator('x', 'x', {odd})"),
+            format!("allow_authenticator('x', ARRAY[{odd}])"),
+            format!("set_postgrest_setting({odd}, 'db_pool', '1')"),
+            format!("set_postgrest_setting('x', 'jwt_aud', {odd})"),
+            format!("set_postgrest_settings('x', jsonb_build_object('jwt_aud', {odd}))"),
+            format!("set_postgrest_settings('x', jsonb_build_object({odd}, 1))"),
+            format!("render_postgrest_config('x', ARRAY[{odd}])"),
         ] {
             let error = client.batch_execute(&format!("SELECT keywright.{call}")).expect_err(&call);
             let code = error.as_db_error().unwrap().code().code().to_owned();

@@ -5,11 +5,12 @@ use super::world::{BY_GRANTOR, LEDGER, numbers};
 use crate::error::Failure;
 use crate::spi;
 use keywright_core::authenticator::findings::GRANTOR;
+use keywright_core::authenticator::graph::Membership;
 use keywright_core::authenticator::ledger::{Kind, Ledger, Need};
 use keywright_core::authenticator::plan::{Outcome, Step, World};
 use keywright_core::authenticator::{self, Desired, Party};
 use pgrx::pg_sys::{self, Oid};
-use pgrx::spi::{quote_identifier, quote_literal};
+use pgrx::spi::quote_literal;
 use std::collections::BTreeSet;
 
 /// One writer at a time in the whole cluster: the catalog that carries the ledger is shared by all databases, and so is a
@@ -56,7 +57,26 @@ fn matter(world: &World, services: &[&str], desired: &[Desired]) -> BTreeSet<aut
 /// A statement that changes a role or a database.
 fn utility(sql: &str) {
     step::at(sql);
-    spi::utility(sql);
+    spi::utility(&sql);
+}
+
+/// The same, put together from words and identifiers in the encoding of the database.
+fn statement(parts: &[&[u8]]) {
+    let sql = parts.concat();
+    step::at(String::from_utf8_lossy(&sql));
+    spi::utility(&sql);
+}
+
+/// What a role is called now, quoted; a name that is no role's when it is gone.
+fn identifier(role: authenticator::Oid) -> Vec<u8> {
+    const NAME: &str =
+        "SELECT pg_catalog.quote_ident(r.rolname) FROM pg_catalog.pg_roles AS r WHERE r.oid = $1";
+    spi::read(NAME, &[Oid::from(role).into()], |row| row.must(1)).pop().unwrap_or_else(|| b"\"\"".to_vec())
+}
+
+fn this_database() -> Vec<u8> {
+    const NAME: &str = "SELECT pg_catalog.quote_ident(pg_catalog.current_database())";
+    spi::read(NAME, &[], |row| row.must(1)).pop().unwrap_or_default()
 }
 
 /// `before` is the ledger as it is written.
@@ -100,37 +120,41 @@ fn require_clean_grantor(world: &World) -> Result<(), Failure<'static>> {
 
 fn change(world: &World, step: &Step) {
     let Need { kind, member, object } = step.need;
-    let name = |role: authenticator::Oid| quote_identifier(world.graph.name(role));
-    let member = name(member);
     let undo = step.outcome == Outcome::Undone;
+    let member = identifier(member);
     match (kind, undo) {
-        (Kind::Noinherit, false) => utility(&format!("ALTER ROLE {member} NOINHERIT")),
-        (Kind::Noinherit, true) => utility(&format!("ALTER ROLE {member} INHERIT")),
-        (Kind::Connect, _) => {
-            let database = quote_identifier(&world.database.name);
-            let (verb, to) = if undo { ("REVOKE", "FROM") } else { ("GRANT", "TO") };
-            utility(&format!("{verb} CONNECT ON DATABASE {database} {to} {member}"));
+        (Kind::Noinherit, false) => statement(&[b"ALTER ROLE ", &member, b" NOINHERIT"]),
+        (Kind::Noinherit, true) => statement(&[b"ALTER ROLE ", &member, b" INHERIT"]),
+        (Kind::Connect, false) => {
+            statement(&[b"GRANT CONNECT ON DATABASE ", &this_database(), b" TO ", &member])
+        }
+        (Kind::Connect, true) => {
+            statement(&[b"REVOKE CONNECT ON DATABASE ", &this_database(), b" FROM ", &member]);
         }
         (Kind::Membership, false) if BY_GRANTOR => {
-            let role = name(object);
-            let may_grant = world.grantor.is_some_and(|grantor| {
-                world
-                    .graph
-                    .memberships
-                    .iter()
-                    .any(|edge| edge.role == object && edge.member == grantor && edge.admin)
-            });
-            if !may_grant {
-                utility(&format!("GRANT {role} TO {GRANTOR} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE"));
+            let role = identifier(object);
+            let may_grant =
+                |edge: &Membership| edge.role == object && Some(edge.member) == world.grantor && edge.admin;
+            if !world.graph.memberships.iter().any(may_grant) {
+                statement(&[
+                    b"GRANT ",
+                    &role,
+                    b" TO ",
+                    GRANTOR.as_bytes(),
+                    b" WITH ADMIN TRUE, INHERIT FALSE, SET FALSE",
+                ]);
             }
-            utility(&format!(
-                "GRANT {role} TO {member} WITH ADMIN FALSE, INHERIT FALSE, SET TRUE GRANTED BY {GRANTOR}"
-            ));
+            let options = b" WITH ADMIN FALSE, INHERIT FALSE, SET TRUE GRANTED BY ";
+            statement(&[b"GRANT ", &role, b" TO ", &member, options, GRANTOR.as_bytes()]);
         }
-        (Kind::Membership, false) => utility(&format!("GRANT {} TO {member}", name(object))),
+        (Kind::Membership, false) => statement(&[b"GRANT ", &identifier(object), b" TO ", &member]),
         (Kind::Membership, true) => {
-            let by = if BY_GRANTOR { format!(" GRANTED BY {GRANTOR}") } else { String::new() };
-            utility(&format!("REVOKE {} FROM {member}{by}", name(object)));
+            let by = if BY_GRANTOR {
+                [b" GRANTED BY ".as_slice(), GRANTOR.as_bytes()]
+            } else {
+                [b"".as_slice(), b""]
+            };
+            statement(&[b"REVOKE ", &identifier(object), b" FROM ", &member, by[0], by[1]]);
         }
     }
 }
@@ -138,7 +162,7 @@ fn change(world: &World, step: &Step) {
 /// The right to grant a role is given back when nothing granted by it is left.
 fn tidy(changes: &[&Step]) {
     const SPARE: &str = r#"
-        SELECT r.rolname::text
+        SELECT pg_catalog.quote_ident(r.rolname)
           FROM pg_catalog.pg_auth_members AS m
           JOIN pg_catalog.pg_roles AS g ON g.oid = m.member
           JOIN pg_catalog.pg_roles AS r ON r.oid = m.roleid
@@ -152,8 +176,8 @@ fn tidy(changes: &[&Step]) {
     if undone.is_empty() {
         return;
     }
-    for role in spi::read(SPARE, &[GRANTOR.into(), numbers(undone).into()], |row| row.must::<String>(1)) {
-        utility(&format!("REVOKE {} FROM {GRANTOR}", quote_identifier(role)));
+    for role in spi::read(SPARE, &[GRANTOR.into(), numbers(undone).into()], |row| row.must::<Vec<u8>>(1)) {
+        statement(&[b"REVOKE ", &role, b" FROM ", GRANTOR.as_bytes()]);
     }
 }
 

@@ -1,10 +1,12 @@
 //! What services need, as it is stored: by name.
 
 use super::{status, world};
-use crate::error::Failure;
+use crate::error::{Failure, Fault};
 use crate::spi;
+use keywright_core::authenticator::plan::World;
 use keywright_core::authenticator::{Desired, Oid};
 use keywright_core::printable::quoted;
+use pgrx::pg_sys;
 use std::collections::BTreeMap;
 
 const COLUMNS: &str = "service, connect_as, anon_role, jwt_roles, schemas, noinherit";
@@ -98,23 +100,26 @@ pub fn forget(service: &str) {
     spi::count(FORGET, &[service.into()]);
 }
 
-/// What the roles of a service are called now.
-pub fn current_names(desired: &Desired) -> BTreeMap<String, String> {
+/// What the roles of a service are called now, by the names it was granted by.
+pub fn current_names(desired: &Desired) -> Result<BTreeMap<String, String>, Failure<'static>> {
     let world = world::look(std::slice::from_ref(desired));
-    let now = |name: &str| {
-        let oid = world.role_of(&desired.service, name);
-        oid.map_or_else(|| name.to_owned(), |oid| world.graph.name(oid).to_owned())
-    };
-    desired
-        .roles()
-        .into_iter()
-        .chain([desired.connect_as.as_str()])
-        .map(|name| (name.to_owned(), now(name)))
-        .collect()
+    let names = desired.roles().into_iter().chain([desired.connect_as.as_str()]);
+    names.map(|name| Ok((name.to_owned(), current_name(&world, &desired.service, name)?))).collect()
+}
+
+fn current_name(world: &World, service: &str, name: &str) -> Result<String, Failure<'static>> {
+    const EXACTLY: &str = "SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = $1 AND r.rolname = $2";
+    let Some(oid) = world.role_of(service, name) else { return Ok(name.to_owned()) };
+    let now = world.graph.name(oid);
+    if spi::read(EXACTLY, &[pg_sys::Oid::from(oid).into(), now.into()], |_| ()).is_empty() {
+        let sentence = "A role of the service has a name with other characters than ASCII, which takes a database in UTF8.";
+        return Err(Fault::new("service", sentence, "").into());
+    }
+    Ok(now.to_owned())
 }
 
 /// The services whose authenticator is this role, the oldest first, each with its anonymous role as it is called now.
-pub fn served_by(login: Oid) -> Vec<(Desired, String)> {
+pub fn served_by(login: Oid) -> Result<Vec<(Desired, String)>, Failure<'static>> {
     let sql = format!("SELECT {COLUMNS} FROM keywright.authenticators ORDER BY created_at, service");
     let services = spi::read_once(&sql, &[], from_row);
     let world = world::look(&services);
@@ -122,18 +127,20 @@ pub fn served_by(login: Oid) -> Vec<(Desired, String)> {
         .into_iter()
         .filter(|desired| world.role_of(&desired.service, &desired.connect_as) == Some(login))
         .map(|desired| {
-            let anon_role = world.role_of(&desired.service, &desired.anon_role);
-            let name =
-                anon_role.map_or_else(|| desired.anon_role.clone(), |oid| world.graph.name(oid).to_owned());
-            (desired, name)
+            let anon_role = current_name(&world, &desired.service, &desired.anon_role)?;
+            Ok((desired, anon_role))
         })
         .collect()
 }
 
 /// True when another service logs in as the same role.
-pub fn shares_its_login(desired: &Desired) -> bool {
+pub fn shares_its_login(desired: &Desired) -> Result<bool, Failure<'static>> {
     let world = world::look(std::slice::from_ref(desired));
-    world.role_of(&desired.service, &desired.connect_as).is_some_and(|login| served_by(login).len() > 1)
+    let login = world.role_of(&desired.service, &desired.connect_as);
+    Ok(match login {
+        Some(login) => served_by(login)?.len() > 1,
+        None => false,
+    })
 }
 
 pub fn database() -> String {

@@ -5,9 +5,10 @@ use crate::record::Rows;
 use crate::{args, authenticator, spi};
 use keywright_core::authenticator::Desired;
 use keywright_core::postgrest::{self, Connection};
+use keywright_core::printable::quoted;
 use pgrx::datum::Array;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{IntoDatum, JsonB, pg_extern, pg_sys};
+use pgrx::{AnyElement, IntoDatum, PgBuiltInOids, pg_extern, pg_sys};
 use std::collections::BTreeMap;
 
 const PRE_CONFIG: &str = "keywright.postgrest_config";
@@ -17,12 +18,11 @@ type Settings = BTreeMap<String, Option<String>>;
 #[pg_extern(sql = false)]
 fn set_postgrest_settings(
     service: Option<&[u8]>,
-    settings: Option<JsonB>,
+    settings: Option<AnyElement>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Rows, ErrorReport> {
     let service = args::required("service", service)?;
-    let object = args::required("settings", settings)?.0;
-    let wanted = object_of("settings", &object)?;
+    let wanted = object_of("settings", args::required("settings", settings)?)?;
     let rows = Rows::new(fcinfo);
     for (key, outcome) in set(service, "settings", &wanted)? {
         rows.push(&[key.into_datum(), outcome.into_datum()]);
@@ -43,27 +43,36 @@ fn set_postgrest_setting(
     Ok(changes.first().map_or("unchanged", |(_, outcome)| outcome))
 }
 
-/// The members of a JSON object as text.
-fn object_of(argument: &'static str, object: &serde_json::Value) -> Result<Settings, Failure<'static>> {
-    use serde_json::Value;
+/// The members of a JSON object as text, whatever the encoding of the database.
+fn object_of(argument: &'static str, object: AnyElement) -> Result<Settings, Failure<'static>> {
+    const KIND: &str = "SELECT pg_catalog.jsonb_typeof($1)";
+    const MEMBERS: &str = r#"
+        SELECT e.key, e.value #>> '{}', pg_catalog.jsonb_typeof(e.value)
+          FROM pg_catalog.jsonb_each($1) AS e (key, value) ORDER BY e.key COLLATE "C""#;
+    // SAFETY: the SQL declares the argument jsonb.
+    let args = [unsafe { spi::Arg::new(object, PgBuiltInOids::JSONBOID.value()) }];
     let fault =
         |sentence: String| -> Failure { Fault::new(argument, sentence, "Give a JSON object.").into() };
-    let Value::Object(members) = object else { return Err(fault("It is not an object.".into())) };
+    let kind: Option<String> = spi::read(KIND, &args, |row| row.get(1)).pop().flatten();
+    if kind.as_deref() != Some("object") {
+        return Err(fault("It is not an object.".into()));
+    }
     let mut settings = Settings::new();
     let mut wrong = Vec::new();
-    for (key, value) in members {
-        let value = match value {
-            Value::Null => None,
-            Value::String(text) => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            Value::Bool(flag) => Some(flag.to_string()),
-            Value::Array(_) | Value::Object(_) => {
-                let key = keywright_core::printable::quoted(key.as_bytes());
-                wrong.push(format!("The value of {key} is not a text, number or boolean."));
-                continue;
-            }
-        };
-        settings.insert(key.clone(), value);
+    let members: Vec<(Vec<u8>, Option<Vec<u8>>, String)> =
+        spi::read(MEMBERS, &args, |row| (row.must(1), row.get(2), row.must(3)));
+    for (key, value, kind) in members {
+        let shown = quoted(&key);
+        let readable =
+            args::name(&key).is_some() && value.as_deref().is_none_or(|value| args::name(value).is_some());
+        if kind == "array" || kind == "object" {
+            wrong.push(format!("The value of {shown} is not a text, number or boolean."));
+        } else if !readable {
+            wrong.push(format!("{shown} has other characters than ASCII, which takes a database in UTF8."));
+        } else {
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap_or_default();
+            settings.insert(text(key), value.map(text));
+        }
     }
     if wrong.is_empty() { Ok(settings) } else { Err(fault(wrong.join("\n"))) }
 }
@@ -136,7 +145,7 @@ fn postgrest_config() -> Result<(), ErrorReport> {
     const SET: &str = "SELECT pg_catalog.set_config('pgrst.' || $1, $2, true)";
     // SAFETY: looks at the session's own state.
     let login = unsafe { pg_sys::GetSessionUserId() }.to_u32();
-    let mut served = authenticator::served_by(login);
+    let mut served = authenticator::served_by(login)?;
     let named = crate::settings::service();
     if let Some(at) = served.iter().position(|(desired, _)| Some(&desired.service) == named.as_ref()) {
         served.swap(0, at);
@@ -155,7 +164,7 @@ fn render_postgrest_config(
     password: Option<&[u8]>,
     jwt_secret: Option<&[u8]>,
     target_session_attrs: Option<&[u8]>,
-    parameters: Option<JsonB>,
+    parameters: Option<AnyElement>,
 ) -> Result<String, ErrorReport> {
     const MAY: &str = r#"
         SELECT FROM pg_catalog.pg_roles AS r
@@ -167,9 +176,8 @@ fn render_postgrest_config(
     let password = secret("password", password)?;
     let jwt_secret = secret("jwt_secret", jwt_secret)?;
     let target = args::text("target_session_attrs", target_session_attrs)?.to_owned();
-    let object = args::required("parameters", parameters)?.0;
-    let parameters = object_of("parameters", &object)?;
-    let names = authenticator::current_names(&desired);
+    let parameters = object_of("parameters", args::required("parameters", parameters)?)?;
+    let names = authenticator::current_names(&desired)?;
     let user = names[&desired.connect_as].clone();
     let mut connection = Connection {
         user: user.clone(),
@@ -191,7 +199,7 @@ fn render_postgrest_config(
     if !faults.is_empty() {
         return Err(Failure::Arguments(faults).into());
     }
-    if authenticator::shares_its_login(&desired) {
+    if authenticator::shares_its_login(&desired)? {
         let options = format!("-c keywright.service={}", desired.service);
         connection
             .parameters

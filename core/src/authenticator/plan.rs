@@ -77,10 +77,7 @@ pub enum State {
 impl World {
     /// The role a service means by a name: the one it was granted for, or else the one that has the name.
     pub fn role_of(&self, service: &str, name: &str) -> Option<Oid> {
-        self.ledger
-            .role_of(self.database.oid, service, name)
-            .filter(|oid| self.graph.roles.contains_key(oid))
-            .or_else(|| self.graph.find(name))
+        self.ledger.role_of(self.database.oid, service, name).or_else(|| self.graph.find(name))
     }
 
     /// What a service needs, as far as its roles exist, with the names it uses.
