@@ -102,6 +102,41 @@ ALTER ROLE regress_app RESET pgrst.db_pre_request;
 REVOKE regress_app FROM regress_anon;
 GRANT CONNECT ON DATABASE :DBNAME TO PUBLIC;
 
+-- A membership that inherits whatever NOINHERIT says, and one that may not be switched to (both from PostgreSQL 16).
+GRANT regress_user TO regress_app;
+DO $$
+BEGIN
+  IF current_setting('server_version_num')::integer >= 160000 THEN
+    EXECUTE 'GRANT regress_anon TO regress_app WITH SET FALSE, INHERIT FALSE';
+  END IF;
+END
+$$;
+ALTER ROLE regress_app NOINHERIT;
+SELECT severity, code, object, message, hint FROM keywright.preflight_authenticator('regress_app', 'regress_anon', '{regress_user}', '{regress_api}');
+-- Ours neither inherits nor is kept from switching by theirs.
+CREATE TABLE regress_api.notes ();
+GRANT SELECT ON regress_api.notes TO regress_anon;
+SELECT count(*) FROM keywright.grant_authenticator('rest', 'regress_app', 'regress_anon', '{}', '{regress_api}');
+SELECT has_table_privilege('regress_app', 'regress_api.notes', 'SELECT') AS inherits;
+SET SESSION AUTHORIZATION regress_app;
+SET ROLE regress_anon;
+SELECT count(*) FROM regress_api.notes;
+RESET ROLE;
+SELECT count(*) FROM regress_api.notes;
+RESET SESSION AUTHORIZATION;
+SELECT count(*) FROM keywright.revoke_authenticator('rest');
+SELECT * FROM public.granted;
+REVOKE regress_user FROM regress_app;
+DO $$
+BEGIN
+  IF current_setting('server_version_num')::integer >= 160000 THEN
+    REVOKE regress_anon FROM regress_app;
+  END IF;
+END
+$$;
+ALTER ROLE regress_app INHERIT;
+DROP TABLE regress_api.notes;
+
 -- Least power: the capability alone grants nothing.
 SET SESSION AUTHORIZATION regress_keywright_reconciler;
 SELECT * FROM keywright.grant_authenticator('rest', 'regress_app', 'regress_anon', '{regress_user}', '{regress_api}');
