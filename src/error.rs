@@ -245,6 +245,7 @@ fn arguments(faults: &[Fault]) -> Parts {
 fn unfit(service: &str, findings: &[Finding]) -> Parts {
     let kind = |code: &str| match code {
         "reserved_name" => Code::ERRCODE_RESERVED_NAME,
+        "grantor_altered" => Code::ERRCODE_DUPLICATE_OBJECT,
         "role_missing" => Code::ERRCODE_UNDEFINED_OBJECT,
         "same_role" | "schema_name" | "no_schema" => Code::ERRCODE_INVALID_PARAMETER_VALUE,
         "nologin"
@@ -461,7 +462,7 @@ impl Failure<'_> {
             Failure::GrantorAltered => parts(
                 Code::ERRCODE_DUPLICATE_OBJECT,
                 format!("role \"{GRANTOR}\" is not as keywright made it"),
-                "It can log in, has attributes, or has members: whoever is one could grant what it may grant.",
+                "It is another's, can log in, has attributes, or has members: whoever is one could grant what it may grant.",
                 format!(
                     "REVOKE {GRANTOR} FROM its members, and ALTER ROLE {GRANTOR} NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS;"
                 ),

@@ -8,24 +8,35 @@ use std::panic::AssertUnwindSafe;
 
 const ATTEMPTS: usize = 50;
 
-/// Runs a call, each time in a subtransaction of its own, until no race is lost. Locks of a lost attempt are
+/// A deadlock may be the caller's own, by what its transaction did before, and then trying again does not end it.
+const DEADLOCKS: usize = 2;
+
+/// Runs a call, each time in a subtransaction of its own, until no race is lost. What a lost attempt did and locked is
 /// let go. Any other error is the caller's.
-pub fn patiently<R>(call: impl Fn() -> R) -> Result<R, Failure<'static>> {
+pub fn patiently<'a, R>(call: impl Fn() -> Result<R, Failure<'a>>) -> Result<R, Failure<'a>> {
+    let mut deadlocks = 0;
     for _ in 0..ATTEMPTS {
         match attempt(&call) {
-            Ok(result) => return Ok(result),
+            Ok(Err(Failure::Contended)) => (),
+            Ok(result) => return result,
             Err(CaughtError::PostgresError(report)) if lost_a_race(&report) => (),
+            Err(CaughtError::PostgresError(report)) if is_deadlock(&report) && deadlocks < DEADLOCKS => {
+                deadlocks += 1;
+            }
             Err(error) => error.rethrow(),
         }
     }
     Err(Failure::Contended)
 }
 
+fn is_deadlock(report: &ErrorReportWithLevel) -> bool {
+    report.sql_error_code() == Code::ERRCODE_T_R_DEADLOCK_DETECTED
+}
+
 fn lost_a_race(report: &ErrorReportWithLevel) -> bool {
     let message = report.message();
     match report.sql_error_code() {
-        Code::ERRCODE_T_R_DEADLOCK_DETECTED => true,
-        Code::ERRCODE_UNIQUE_VIOLATION => message.contains("\"pg_"),
+        Code::ERRCODE_UNIQUE_VIOLATION => message.contains("pg_"),
         Code::ERRCODE_INTERNAL_ERROR => {
             message.starts_with("tuple concurrently ") || message.starts_with("cache lookup failed for role")
         }
@@ -33,7 +44,7 @@ fn lost_a_race(report: &ErrorReportWithLevel) -> bool {
     }
 }
 
-fn attempt<R>(call: &impl Fn() -> R) -> Result<R, CaughtError> {
+fn attempt<'a, R>(call: &impl Fn() -> Result<R, Failure<'a>>) -> Result<Result<R, Failure<'a>>, CaughtError> {
     // SAFETY: a transaction is running, and functions that come here are PARALLEL UNSAFE. Memory context and resource owner
     // are put back as they were, whichever way the subtransaction ends; an error that was caught has left
     // Postgres's error state.
@@ -46,8 +57,8 @@ fn attempt<R>(call: &impl Fn() -> R) -> Result<R, CaughtError> {
             .catch_rust_panic(Err)
             .execute();
         match result {
-            Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
-            Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
+            Ok(Ok(_)) => pg_sys::ReleaseCurrentSubTransaction(),
+            Ok(Err(_)) | Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
         }
         pg_sys::MemoryContextSwitchTo(context);
         pg_sys::CurrentResourceOwner = owner;

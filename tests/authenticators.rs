@@ -384,6 +384,306 @@ fn a_superusers_maintenance_lends_nobody_its_rights() {
     drop_roles(&mut client, "kwv_");
 }
 
+fn code(client: &mut Client, sql: &str) -> String {
+    match client.batch_execute(sql) {
+        Ok(()) => "00000".into(),
+        Err(error) => error.as_db_error().unwrap_or_else(|| panic!("{error:?}")).code().code().into(),
+    }
+}
+
+fn is_member(client: &mut Client, login: &str, role: &str) -> bool {
+    one(client, &format!("SELECT pg_has_role('{login}', '{role}', 'MEMBER')"))
+}
+
+/// Somebody's code that runs with its owner's rights has no more than these, whosever statement sets it off.
+#[test]
+fn a_superusers_statement_lends_nobody_its_rights() {
+    let database = Database::new("deputy");
+    let mut client = database.connect();
+    drop_roles(&mut client, "kwe_");
+    client
+        .batch_execute(
+            "CREATE ROLE kwe_evil LOGIN; CREATE ROLE kwe_admin LOGIN; CREATE ROLE kwe_rich;
+             SELECT keywright.grant_access('kwe_evil', 'reconciler'), keywright.grant_access('kwe_admin', 'admin');
+             CREATE TABLE public.customers (id integer PRIMARY KEY); INSERT INTO public.customers VALUES (1), (2);
+             GRANT REFERENCES ON public.customers TO kwe_evil;
+             CREATE SCHEMA evil AUTHORIZATION kwe_evil; CREATE SCHEMA adm AUTHORIZATION kwe_admin",
+        )
+        .unwrap();
+    let mut evil = database.connect_as("kwe_evil", "");
+    evil.batch_execute(
+        "CREATE TABLE evil.notes (id integer REFERENCES public.customers ON DELETE CASCADE);
+         INSERT INTO evil.notes VALUES (1);
+         CREATE FUNCTION evil.gain() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN PERFORM keywright.grant_authenticator('pwn', 'kwe_evil', 'kwe_rich'); RETURN old; END $$;
+         CREATE TRIGGER t BEFORE DELETE ON evil.notes FOR EACH ROW EXECUTE FUNCTION evil.gain();
+         CREATE FUNCTION evil.definer() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
+         BEGIN PERFORM keywright.grant_authenticator('pwn', 'kwe_evil', 'kwe_rich'); END $$;
+         CREATE FUNCTION evil.reconcile() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
+         BEGIN PERFORM keywright.reconcile_authenticators(); END $$",
+    )
+    .unwrap();
+    let mut admin = database.connect_as("kwe_admin", "");
+    admin
+        .batch_execute(
+            "CREATE FUNCTION adm.allow() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
+             BEGIN PERFORM keywright.allow_authenticator('kwe_evil', '{kwe_rich}'); END $$",
+        )
+        .unwrap();
+    for statement in
+        ["DELETE FROM public.customers WHERE id = 1", "SELECT evil.definer()", "SELECT adm.allow()"]
+    {
+        assert_eq!(code(&mut client, statement), "42501", "{statement}");
+    }
+    // A service that arrived from elsewhere is granted by who could grant it, and by nobody whose code that one runs.
+    client
+        .batch_execute(
+            "INSERT INTO keywright.authenticators (service, connect_as, anon_role, jwt_roles, schemas, noinherit)
+             VALUES ('r', 'kwe_evil', 'kwe_rich', '{}', '{public}', true)",
+        )
+        .unwrap();
+    client.batch_execute("SELECT evil.reconcile()").unwrap();
+    evil.batch_execute("SELECT * FROM keywright.reconcile_authenticators()").unwrap();
+    assert!(!is_member(&mut client, "kwe_evil", "kwe_rich"));
+    client.batch_execute("SELECT * FROM keywright.reconcile_authenticators()").unwrap();
+    assert!(is_member(&mut client, "kwe_evil", "kwe_rich"));
+    client
+        .batch_execute(
+            "SELECT keywright.revoke_authenticator('r'); DROP SCHEMA evil, adm CASCADE;
+             SELECT keywright.revoke_access('kwe_evil', 'reconciler'), keywright.revoke_access('kwe_admin', 'admin');
+             DROP OWNED BY kwe_evil, kwe_admin",
+        )
+        .unwrap();
+    drop_roles(&mut client, "kwe_");
+}
+
+/// What was allowed to one role is not another's because it has its name, or one that looks like it.
+#[test]
+fn a_name_taken_over_takes_nothing_over() {
+    let database = Database::with_encoding("names", "LATIN1");
+    let mut client = database.connect();
+    drop_roles(&mut client, "kwo_");
+    client
+        .batch_execute(
+            "CREATE ROLE kwo_app LOGIN; CREATE ROLE kwo_anon; CREATE ROLE kwo_user; CREATE ROLE kwo_plane LOGIN;
+             SELECT keywright.allow_authenticator('kwo_app', '{kwo_anon,kwo_user}'), keywright.grant_access('kwo_plane', 'reconciler')",
+        )
+        .unwrap();
+    let mut plane = database.connect_as("kwo_plane", "");
+    let grant = "SELECT keywright.grant_authenticator('rest', 'kwo_app', 'kwo_anon')";
+    assert_eq!(code(&mut plane, grant), "00000");
+    // Dropped and made again.
+    client.batch_execute("DROP ROLE kwo_app; CREATE ROLE kwo_app LOGIN").unwrap();
+    assert_eq!(code(&mut plane, grant), "42501");
+    let outcome: String = one(&mut plane, "SELECT outcome FROM keywright.reconcile_authenticators()");
+    assert_eq!(outcome, "refused");
+    assert!(!is_member(&mut client, "kwo_app", "kwo_anon"));
+    client.batch_execute("SELECT keywright.allow_authenticator('kwo_app', '{kwo_anon,kwo_user}')").unwrap();
+    plane.batch_execute("SELECT * FROM keywright.reconcile_authenticators()").unwrap();
+    assert!(is_member(&mut client, "kwo_app", "kwo_anon"));
+    // A name that this database can not read is shown by its number, and nobody is meant by that.
+    client.batch_execute("ALTER ROLE kwo_app RENAME TO \"kwo_würde\"").unwrap();
+    let number: u32 = one(&mut client, "SELECT oid FROM pg_roles WHERE rolname LIKE 'kwo_w%'");
+    let squatter = format!("?{number}");
+    client.batch_execute(&format!("CREATE ROLE \"{squatter}\" LOGIN")).unwrap();
+    let grant = format!("SELECT keywright.grant_authenticator('x', '{squatter}', 'kwo_user')");
+    assert_eq!(code(&mut plane, &grant), "42501");
+    client.batch_execute("ALTER ROLE \"kwo_würde\" INHERIT").unwrap();
+    plane.batch_execute("SELECT * FROM keywright.reconcile_authenticators()").unwrap();
+    assert_eq!(one::<i64>(&mut plane, "SELECT count(*) FROM keywright.authenticator_status()"), 0);
+    plane.batch_execute("SELECT keywright.revoke_authenticator('rest')").unwrap();
+    let state = "SELECT rolinherit AND NOT EXISTS (SELECT FROM pg_auth_members WHERE member = r.oid) FROM pg_roles AS r WHERE oid = ";
+    assert!(one::<bool>(&mut client, &format!("{state}{number}")));
+    client
+        .batch_execute(&format!(
+            "ALTER ROLE \"kwo_würde\" RENAME TO kwo_app; DROP ROLE \"{squatter}\"; SELECT keywright.revoke_access('kwo_plane', 'reconciler')"
+        ))
+        .unwrap();
+    drop_roles(&mut client, "kwo_");
+}
+
+/// A membership that gives nothing gives no ADMIN OPTION either.
+#[test]
+fn an_admin_option_out_of_reach_allows_nothing() {
+    let database = Database::new("reach");
+    let mut client = database.connect();
+    drop_roles(&mut client, "kwa_");
+    client
+        .batch_execute(
+            "CREATE ROLE kwa_app LOGIN; CREATE ROLE kwa_rich; CREATE ROLE kwa_team; CREATE ROLE kwa_plane LOGIN NOINHERIT;
+             GRANT kwa_app, kwa_rich TO kwa_team WITH ADMIN OPTION; GRANT kwa_team TO kwa_plane;
+             SELECT keywright.grant_access('kwa_plane', 'reconciler')",
+        )
+        .unwrap();
+    let mut plane = database.connect_as("kwa_plane", "");
+    let grant = "SELECT keywright.grant_authenticator('rest', 'kwa_app', 'kwa_rich')";
+    if version(&mut client) >= 16 {
+        assert_ne!(code(&mut plane, "GRANT kwa_rich TO kwa_app"), "00000");
+    }
+    assert_eq!(code(&mut plane, grant), "42501");
+    // In reach, it does.
+    client.batch_execute("GRANT kwa_rich, kwa_app TO kwa_plane WITH ADMIN OPTION").unwrap();
+    assert_eq!(code(&mut plane, grant), "00000");
+    plane.batch_execute("SELECT keywright.revoke_authenticator('rest')").unwrap();
+    client.batch_execute("SELECT keywright.revoke_access('kwa_plane', 'reconciler')").unwrap();
+    drop_roles(&mut client, "kwa_");
+}
+
+/// Names are swapped all the while; what was granted goes again, from whoever had it.
+#[test]
+fn a_role_renamed_meanwhile_is_not_mistaken_for_another() {
+    let database = Database::new("swapped");
+    let mut client = database.connect();
+    drop_roles(&mut client, "kwx_");
+    client.batch_execute("CREATE ROLE kwx_a LOGIN; CREATE ROLE kwx_b LOGIN; CREATE ROLE kwx_anon").unwrap();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut swapper = database.connect();
+            while !over.load(Ordering::Relaxed) {
+                // Postgres answers who alters the same role at once with an internal error.
+                _ = swapper.batch_execute(
+                    "BEGIN; ALTER ROLE kwx_a RENAME TO kwx_t; ALTER ROLE kwx_b RENAME TO kwx_a; ALTER ROLE kwx_t RENAME TO kwx_b; COMMIT",
+                );
+                _ = swapper.batch_execute("ROLLBACK");
+            }
+        });
+        for _ in 0..150 {
+            client
+                .batch_execute("SELECT keywright.grant_authenticator('rest', 'kwx_a', 'kwx_anon')")
+                .unwrap();
+            client.batch_execute("SELECT keywright.revoke_authenticator('rest')").unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    let left = catalog(&mut client, "kwx_", &[&database.name]);
+    assert_eq!(left, ["a inherit=t", "anon inherit=t", "b inherit=t"]);
+    drop_roles(&mut client, "kwx_");
+}
+
+/// Several services change at once, as replication brings them: what one lets go of and another needs stays.
+#[test]
+fn a_reconcile_takes_nothing_that_another_service_needs() {
+    let database = Database::new("handover");
+    let mut client = database.connect();
+    drop_roles(&mut client, "kwi_");
+    client
+        .batch_execute(
+            "CREATE ROLE kwi_app LOGIN; CREATE ROLE kwi_bob LOGIN; CREATE ROLE kwi_anon; CREATE ROLE kwi_user;
+             SELECT keywright.grant_authenticator('a', 'kwi_app', 'kwi_anon');
+             UPDATE keywright.authenticators SET connect_as = 'kwi_bob', anon_role = 'kwi_user' WHERE service = 'a';
+             INSERT INTO keywright.authenticators (service, connect_as, anon_role, jwt_roles, schemas, noinherit)
+             VALUES ('b', 'kwi_app', 'kwi_anon', '{}', '{public}', true);
+             SELECT * FROM keywright.reconcile_authenticators()",
+        )
+        .unwrap();
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM keywright.authenticator_status()"), 0);
+    assert!(is_member(&mut client, "kwi_app", "kwi_anon") && is_member(&mut client, "kwi_bob", "kwi_user"));
+    client
+        .batch_execute("SELECT keywright.revoke_authenticator('a'), keywright.revoke_authenticator('b')")
+        .unwrap();
+    assert_eq!(
+        catalog(&mut client, "kwi_", &[&database.name]),
+        ["anon", "app", "bob", "user"].map(|role| format!("{role} inherit=t"))
+    );
+    drop_roles(&mut client, "kwi_");
+}
+
+/// Each service keeps the role it was granted for, whatever others call it.
+#[test]
+fn services_that_share_a_role_follow_its_names() {
+    let database = Database::new("shared_names");
+    let mut client = database.connect();
+    drop_roles(&mut client, "kwf_");
+    client
+        .batch_execute(
+            "CREATE ROLE kwf_app LOGIN; CREATE ROLE kwf_anon; CREATE ROLE kwf_user;
+             SELECT keywright.grant_authenticator('a', 'kwf_app', 'kwf_anon');
+             ALTER ROLE kwf_app RENAME TO kwf_app2;
+             SELECT keywright.grant_authenticator('b', 'kwf_app2', 'kwf_anon');
+             ALTER ROLE kwf_app2 RENAME TO kwf_app3;
+             CREATE ROLE kwf_app2 LOGIN;
+             SELECT * FROM keywright.reconcile_authenticators()",
+        )
+        .unwrap();
+    let status = "SELECT count(*) FROM keywright.authenticator_status()";
+    assert_eq!(one::<i64>(&mut client, status), 0);
+    assert!(!is_member(&mut client, "kwf_app2", "kwf_anon"));
+    let rows = client
+        .query("SELECT * FROM keywright.revoke_authenticator('a') WHERE outcome <> 'left'", &[])
+        .unwrap();
+    assert!(rows.is_empty() && is_member(&mut client, "kwf_app3", "kwf_anon"));
+    client.batch_execute("SELECT keywright.revoke_authenticator('b')").unwrap();
+    // Two roles swap their names, and the service is asked for again by name: the names mean what they mean now.
+    client
+        .batch_execute(
+            "SELECT keywright.grant_authenticator('a', 'kwf_app3', 'kwf_anon', '{kwf_user}');
+             ALTER ROLE kwf_anon RENAME TO kwf_t; ALTER ROLE kwf_user RENAME TO kwf_anon; ALTER ROLE kwf_t RENAME TO kwf_user",
+        )
+        .unwrap();
+    let anon = |client: &mut Client| -> String {
+        one(
+            client,
+            "SELECT substring(keywright.render_postgrest_config('a', '{h}') FROM 'db-anon-role = \"([^\"]*)')",
+        )
+    };
+    assert_eq!(anon(&mut client), "kwf_user");
+    client
+        .batch_execute("SELECT keywright.grant_authenticator('a', 'kwf_app3', 'kwf_anon', '{kwf_user}')")
+        .unwrap();
+    assert_eq!(anon(&mut client), "kwf_anon");
+    client.batch_execute("SELECT keywright.revoke_authenticator('a')").unwrap();
+    drop_roles(&mut client, "kwf_");
+}
+
+/// A schema that comes and goes is a finding or none, and never an error.
+#[test]
+fn a_schema_dropped_meanwhile_is_a_finding() {
+    let database = Database::new("flicker");
+    let mut client = database.connect();
+    drop_roles(&mut client, "kwz_");
+    client.batch_execute("CREATE ROLE kwz_app LOGIN; CREATE ROLE kwz_anon").unwrap();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut other = database.connect();
+            while !over.load(Ordering::Relaxed) {
+                other.batch_execute("CREATE SCHEMA flicker").unwrap();
+                other.batch_execute("DROP SCHEMA flicker").unwrap();
+            }
+        });
+        for _ in 0..1500 {
+            client
+                .batch_execute("SELECT * FROM keywright.preflight_authenticator('kwz_app', 'kwz_anon', '{}', '{flicker}')")
+                .unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    drop_roles(&mut client, "kwz_");
+}
+
+/// A deadlock that the caller's own transaction is part of ends, and soon.
+#[test]
+fn a_deadlock_of_the_callers_own_ends() {
+    let database = Database::new("deadlock");
+    let mut client = database.connect();
+    drop_roles(&mut client, "kwl_");
+    client.batch_execute("CREATE ROLE kwl_a LOGIN; CREATE ROLE kwl_b LOGIN; CREATE ROLE kwl_anon").unwrap();
+    let (mut first, mut second) = (database.connect(), database.connect());
+    first.batch_execute("BEGIN; SELECT keywright.grant_authenticator('a', 'kwl_a', 'kwl_anon')").unwrap();
+    second.batch_execute("BEGIN; ALTER ROLE kwl_b CONNECTION LIMIT 5").unwrap();
+    let codes = thread::scope(|scope| {
+        let waits = scope.spawn(|| code(&mut first, "ALTER ROLE kwl_b CONNECTION LIMIT 3"));
+        thread::sleep(std::time::Duration::from_millis(200));
+        let asks = code(&mut second, "SELECT keywright.grant_authenticator('b', 'kwl_b', 'kwl_anon')");
+        second.batch_execute("ROLLBACK").unwrap();
+        [waits.join().unwrap(), asks]
+    });
+    assert!(codes.iter().any(|code| code == "40P01"), "{codes:?}");
+    first.batch_execute("ROLLBACK").unwrap();
+    drop_roles(&mut client, "kwl_");
+}
+
 /// A step of a customer's day, or of ours.
 #[derive(Debug, Clone)]
 enum Step {

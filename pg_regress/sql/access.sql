@@ -10,7 +10,7 @@ SELECT p.oid::regprocedure AS function,
        unnest('{authenticator,requester,verifier,issuer,auditor,reconciler,nobody}'::text[], '{t,r,v,i,a,r,n}'::text[]) WITH ORDINALITY AS c (capability, letter, n)
  WHERE p.pronamespace = 'keywright'::regnamespace AND p.proname NOT LIKE '\_%'
  GROUP BY p.oid ORDER BY p.oid::regprocedure::text;
--- admin may call everything that is not internal; nobody but the owner what is.
+-- admin may call everything that is not internal; nobody but the owner what is, but for two that a function with its caller's rights needs.
 SELECT count(*) FILTER (WHERE NOT has_function_privilege('regress_keywright_admin', oid, 'EXECUTE')) AS not_admins
   FROM pg_proc WHERE pronamespace = 'keywright'::regnamespace AND proname NOT LIKE '\_%';
 SELECT count(*) AS internal_but_open FROM pg_proc, unnest('{authenticator,requester,verifier,issuer,auditor,reconciler,admin,nobody}'::text[]) AS c
@@ -20,7 +20,7 @@ SELECT count(*) AS tables_open FROM pg_class, unnest('{authenticator,requester,v
  WHERE relnamespace = 'keywright'::regnamespace AND relkind IN ('r', 'v')
    AND (has_table_privilege('regress_keywright_' || c, oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
         OR has_any_column_privilege('regress_keywright_' || c, oid, 'SELECT, INSERT, UPDATE, REFERENCES'));
--- Every function that is not internal belongs to a capability, and no other is named.
+-- Every function that is not internal belongs to a capability, and no other is named but two that a function with its caller's rights needs.
 SELECT p.oid::regprocedure AS not_in_any_capability FROM pg_proc AS p
  WHERE p.pronamespace = 'keywright'::regnamespace AND p.proname NOT LIKE '\_%'
    AND NOT EXISTS (SELECT FROM keywright._capability_functions AS f WHERE ('keywright.' || f.signature)::regprocedure = p.oid);

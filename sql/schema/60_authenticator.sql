@@ -62,10 +62,12 @@ Arguments: as for grant_authenticator.
 Result: a row a finding, none when there is nothing to say. severity: error (grant_authenticator refuses), warning (something will not work, or is weaker than it looks) or notice (grant_authenticator mends it); code (a stable word); object (the role or schema); message; hint (what to do, a statement where there is one).
 Errors: 22023 an argument is null, or text that can not be in this database''s encoding.';
 
+-- Invoker on purpose, here and in reconcile_authenticators and allow_authenticator: what a caller could grant by hand needs no
+-- allowance, and inside SECURITY DEFINER nobody can tell who called. They change over to the rights of their owner by themselves.
 CREATE FUNCTION keywright._grant_authenticator(
   service text, connect_as text, anon_role text, jwt_roles text[], schemas text[], noinherit boolean, managed_by text)
 RETURNS TABLE (action text, object text, outcome text, reason text)
-LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY INVOKER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'grant_authenticator_wrapper';
 COMMENT ON FUNCTION keywright._grant_authenticator(text, text, text, text[], text[], boolean, text) IS
 'Internal. What grant_authenticator does once the name is known to be right.';
@@ -74,7 +76,7 @@ CREATE FUNCTION keywright.grant_authenticator(
   service text, connect_as text, anon_role text, jwt_roles text[] DEFAULT '{}', schemas text[] DEFAULT '{public}',
   noinherit boolean DEFAULT true, managed_by text DEFAULT NULL)
 RETURNS TABLE (action text, object text, outcome text, reason text)
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY INVOKER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM keywright._require_name('authenticators_service_check', service);
@@ -108,10 +110,11 @@ Result: a row a difference, none when in sync: service (null for what was grante
 
 CREATE FUNCTION keywright.reconcile_authenticators()
 RETURNS TABLE (service text, action text, object text, outcome text, reason text)
-LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY INVOKER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'reconcile_authenticators_wrapper';
 COMMENT ON FUNCTION keywright.reconcile_authenticators() IS
 'Brings this cluster to what the services of this database need: grants what is missing, undoes what no service needs any more. For a job, and for a node to which keywright.authenticators is replicated. Writes nothing when there is nothing to do.
+Who may: whoever holds the capability. What a service has not been granted in this cluster yet, as on a node it was replicated to, needs an allowance or a caller who could grant it by hand, as with grant_authenticator.
 Result: as for grant_authenticator, with the service. action check: what reason says is for the owner of the role to mend; outcome refused: nothing is done for the service meanwhile; left: the rest is done.
 Errors: 42710 keywright_grantor is not as keywright made it; 40001 somebody else kept changing the same roles. DETAIL of any other error names the step.';
 
@@ -128,7 +131,7 @@ COMMENT ON FUNCTION keywright.list_authenticators() IS
 'Lists the services, roles by the names they were granted by.';
 
 CREATE FUNCTION keywright.allow_authenticator(connect_as text, roles text[]) RETURNS text
-LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY INVOKER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'allow_authenticator_wrapper';
 COMMENT ON FUNCTION keywright.allow_authenticator(text, text[]) IS
 'Lets holders of the capability reconciler make a role an authenticator and grant these roles to it, and no others. An allowance is the role''s: one that is dropped and made again has none.

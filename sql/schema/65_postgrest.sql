@@ -49,7 +49,7 @@ CREATE FUNCTION keywright.render_postgrest_config(
 LANGUAGE c STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'render_postgrest_config_wrapper';
 COMMENT ON FUNCTION keywright.render_postgrest_config(text, text[], text, text, text, jsonb) IS
-'The text of postgrest.conf for a service. Stores nothing. Pass the secrets as bind parameters: a statement''s text may be logged.
+'The text of postgrest.conf for a service. Stores nothing. Pass the secrets as bind parameters, and set log_parameter_max_length to 0 where statements are logged.
 Arguments: service; hosts (host, host:port, [IPv6 address]:port or the directory of a socket, tried in this order); password (of connect_as; null: left out); jwt_secret (at least 32 characters, or @file; null: left out); target_session_attrs (any, read-write, read-only, primary, standby or prefer-standby); parameters (an object: more parameters of libpq, such as sslmode).
 Result: the file. It names postgrest_config as db-pre-config if connect_as may call it: see the capability authenticator.
 Errors: 42704 no such service; 22023 malformed arguments, all together, without repeating a secret.';

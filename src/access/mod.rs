@@ -22,12 +22,12 @@ struct Role {
 
 #[pg_extern(sql = false)]
 fn grant_access(grantee: Option<&[u8]>, capability: Option<&[u8]>) -> Result<&'static str, ErrorReport> {
-    Ok(patiently(|| give(grantee, capability))??)
+    Ok(patiently(|| give(grantee, capability))?)
 }
 
 #[pg_extern(sql = false)]
 fn revoke_access(grantee: Option<&[u8]>, capability: Option<&[u8]>) -> Result<bool, ErrorReport> {
-    Ok(patiently(|| take_away(grantee, capability))??)
+    Ok(patiently(|| take_away(grantee, capability))?)
 }
 
 fn give<'a>(grantee: Option<&'a [u8]>, capability: Option<&[u8]>) -> Result<&'static str, Failure<'a>> {

@@ -1,6 +1,7 @@
 //! What an administrator lets a reconciler grant.
 
-use super::{caller, preflight, world};
+use super::caller::Caller;
+use super::{preflight, world};
 use crate::definition::lock;
 use crate::error::{Failure, Fault};
 use crate::{args, spi};
@@ -14,6 +15,7 @@ use pgrx::{pg_extern, pg_sys};
 fn allow_authenticator(
     connect_as: Option<&[u8]>,
     roles: Option<Array<&[u8]>>,
+    fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<&'static str, ErrorReport> {
     const HELD: &str =
         "SELECT a.role FROM keywright.authenticator_allowances AS a WHERE a.connect_as = $1 ORDER BY a.role";
@@ -22,6 +24,7 @@ fn allow_authenticator(
     const ALLOW: &str = r#"
         INSERT INTO keywright.authenticator_allowances (connect_as, role)
         SELECT $1, r.oid FROM pg_catalog.unnest($2::oid[]) AS r (oid) ON CONFLICT DO NOTHING"#;
+    let caller = Caller::enter(fcinfo);
     let connect_as = args::text("connect_as", connect_as)?;
     let names = preflight::list("roles", &roles)?;
     if !(1..=MAX_ENTRIES).contains(&names.len()) {
@@ -33,7 +36,7 @@ fn allow_authenticator(
     wanted.sort_unstable();
     wanted.dedup();
     let asked: Vec<Oid> = wanted.iter().copied().chain([oid]).collect();
-    if !caller::could_grant(&asked) {
+    if !caller.could_grant(&asked) {
         return Err(Failure::CouldNotGrant { role: connect_as.to_owned() }.into());
     }
     let args: [spi::Arg; 2] = [pg_sys::Oid::from(oid).into(), world::numbers(wanted.iter().copied()).into()];

@@ -1,7 +1,7 @@
 //! Does what was planned, and writes the ledger, all in the transaction of the caller.
 
 use super::step;
-use super::world::{BY_GRANTOR, LEDGER, numbers};
+use super::world::{BY_GRANTOR, LEDGER, databases, look_at, numbers};
 use crate::error::Failure;
 use crate::spi;
 use keywright_core::authenticator::findings::GRANTOR;
@@ -86,7 +86,9 @@ pub fn carry_out(world: &mut World, before: &Ledger, steps: &[Step]) -> Result<(
     if changes.is_empty() && world.ledger == *before {
         return Ok(());
     }
-    require_clean_grantor(world)?;
+    if changes.iter().any(|step| step.outcome == Outcome::Done) && !is_clean(world) {
+        return Err(Failure::GrantorAltered);
+    }
     if world.grantor.is_none() && !world.ledger.entries.is_empty() {
         utility(&format!("CREATE ROLE {GRANTOR} NOLOGIN"));
         utility(&format!(
@@ -97,25 +99,43 @@ pub fn carry_out(world: &mut World, before: &Ledger, steps: &[Step]) -> Result<(
         change(world, step);
     }
     if BY_GRANTOR {
-        tidy(&changes);
+        tidy(steps);
     } else {
         mark(world, &changes);
     }
+    require_carried_out(world, &changes)?;
+    let graph = &world.graph;
+    let role = |oid| graph.roles.get(&oid).filter(|role| !role.unreadable).map(|role| role.name.clone());
+    let databases = databases();
+    let database = |oid| databases.iter().find(|(_, number)| **number == oid).map(|(name, _)| name.clone());
+    world.ledger.rename(role, database);
     write(&world.ledger);
     Ok(())
 }
 
-/// Whoever could become keywright_grantor could grant what it may grant.
-fn require_clean_grantor(world: &World) -> Result<(), Failure<'static>> {
-    const MEMBERS: &str = "SELECT FROM pg_catalog.pg_auth_members WHERE roleid = $1 LIMIT 1";
-    let Some(oid) = world.grantor else { return Ok(()) };
+/// Statements name roles, and a role may be renamed while one runs: then it was another's, and all of it is taken back and
+/// tried again.
+fn require_carried_out(world: &World, changes: &[&Step]) -> Result<(), Failure<'static>> {
+    step::at("looking at what was done");
+    let now = look_at(&world.ledger, changes.iter().flat_map(|step| [step.need.member, step.need.object]));
+    match changes.iter().all(|step| now.is_carried_out(step)) {
+        true => Ok(()),
+        false => Err(Failure::Contended),
+    }
+}
+
+/// Whoever could become keywright_grantor could grant what it may grant; and a role of that name may be somebody else's.
+pub fn is_clean(world: &World) -> bool {
+    const OURS: &str = r#"
+        SELECT pg_catalog.starts_with(coalesce(pg_catalog.shobj_description(r.oid, 'pg_authid'), ''), 'keywright:')
+               AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members AS m WHERE m.roleid = r.oid)
+          FROM pg_catalog.pg_roles AS r WHERE r.oid = $1"#;
+    let Some(oid) = world.grantor else { return true };
     let role = &world.graph.roles[&oid];
     let powers =
         [role.login, role.superuser, role.create_role, role.create_db, role.replication, role.bypass_rls];
-    if powers.contains(&true) || !spi::read(MEMBERS, &[Oid::from(oid).into()], |_| ()).is_empty() {
-        return Err(Failure::GrantorAltered);
-    }
-    Ok(())
+    !powers.contains(&true)
+        && spi::read(OURS, &[Oid::from(oid).into()], |row| row.must(1)).pop() == Some(true)
 }
 
 fn change(world: &World, step: &Step) {
@@ -133,8 +153,12 @@ fn change(world: &World, step: &Step) {
         }
         (Kind::Membership, false) if BY_GRANTOR => {
             let role = identifier(object);
-            let may_grant =
-                |edge: &Membership| edge.role == object && Some(edge.member) == world.grantor && edge.admin;
+            let may_grant = |edge: &Membership| {
+                edge.role == object
+                    && Some(edge.member) == world.grantor
+                    && edge.admin
+                    && edge.grantor == pg_sys::BOOTSTRAP_SUPERUSERID
+            };
             if !world.graph.memberships.iter().any(may_grant) {
                 statement(&[
                     b"GRANT ",
@@ -144,7 +168,10 @@ fn change(world: &World, step: &Step) {
                     b" WITH ADMIN TRUE, INHERIT FALSE, SET FALSE",
                 ]);
             }
-            let options = b" WITH ADMIN FALSE, INHERIT FALSE, SET TRUE GRANTED BY ";
+            let options: &[u8] = match world.is_used_to_grant(step.need) {
+                true => b" WITH INHERIT FALSE, SET TRUE GRANTED BY ",
+                false => b" WITH ADMIN FALSE, INHERIT FALSE, SET TRUE GRANTED BY ",
+            };
             statement(&[b"GRANT ", &role, b" TO ", &member, options, GRANTOR.as_bytes()]);
         }
         (Kind::Membership, false) => statement(&[b"GRANT ", &identifier(object), b" TO ", &member]),
@@ -160,17 +187,18 @@ fn change(world: &World, step: &Step) {
 }
 
 /// The right to grant a role is given back when nothing granted by it is left.
-fn tidy(changes: &[&Step]) {
+fn tidy(steps: &[Step]) {
     const SPARE: &str = r#"
         SELECT pg_catalog.quote_ident(r.rolname)
           FROM pg_catalog.pg_auth_members AS m
           JOIN pg_catalog.pg_roles AS g ON g.oid = m.member
           JOIN pg_catalog.pg_roles AS r ON r.oid = m.roleid
-         WHERE g.rolname = $1 AND m.roleid = ANY ($2)
+         WHERE g.rolname = $1 AND m.roleid = ANY ($2) AND m.grantor = 10
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members AS o WHERE o.roleid = m.roleid AND o.grantor = g.oid)"#;
-    let undone: BTreeSet<authenticator::Oid> = changes
+    let undone: BTreeSet<authenticator::Oid> = steps
         .iter()
-        .filter(|step| step.need.kind == Kind::Membership && step.outcome == Outcome::Undone)
+        .filter(|step| step.need.kind == Kind::Membership)
+        .filter(|step| [Outcome::Undone, Outcome::Gone].contains(&step.outcome))
         .map(|step| step.need.object)
         .collect();
     if undone.is_empty() {

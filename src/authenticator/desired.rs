@@ -2,14 +2,12 @@
 
 use super::{status, world};
 use crate::error::{Failure, Fault};
-use crate::spi;
+use crate::{args, spi};
 use keywright_core::authenticator::plan::World;
 use keywright_core::authenticator::{Desired, Oid};
 use keywright_core::printable::quoted;
 use pgrx::pg_sys;
 use std::collections::BTreeMap;
-
-const COLUMNS: &str = "service, connect_as, anon_role, jwt_roles, schemas, noinherit";
 
 /// What is asked for, and by whom.
 pub struct Wanted<'a> {
@@ -27,7 +25,7 @@ pub enum Change {
 impl Wanted<'_> {
     /// True when there is nothing to do, by what is seen without any lock.
     pub fn is_settled(&self) -> Result<bool, Failure<'static>> {
-        Ok(self.differs()?.is_none() && status::of(&self.desired, true).is_empty())
+        Ok(self.differs()?.is_none() && status::is_settled(&self.desired))
     }
 
     /// What has to be written, if this manager may.
@@ -75,28 +73,31 @@ impl Wanted<'_> {
     }
 }
 
-fn from_row(row: &spi::Row) -> Desired {
-    Desired {
-        service: row.must(1),
-        connect_as: row.must(2),
-        anon_role: row.must(3),
-        jwt_roles: row.must(4),
-        schemas: row.must(5),
-        noinherit: row.must(6),
-    }
+/// A row as JSON, which is UTF-8 whatever the encoding of the database and wherever the row comes from.
+fn from_row(row: &spi::Row) -> Option<Desired> {
+    serde_json::from_slice(&row.must::<Vec<u8>>(1)).ok()
 }
 
 pub fn find(service: &str) -> Option<Desired> {
-    let sql = format!("SELECT {COLUMNS} FROM keywright.authenticators WHERE service = $1");
-    spi::read_once(&sql, &[service.into()], from_row).pop()
+    const FIND: &str = r#"
+        SELECT pg_catalog.convert_to(pg_catalog.to_json(a)::text, 'UTF8')
+          FROM keywright.authenticators AS a WHERE a.service = $1"#;
+    spi::read(FIND, &[service.into()], from_row).pop().flatten()
 }
 
+/// The oldest first.
 pub fn all() -> Vec<Desired> {
-    spi::read_once(&format!("SELECT {COLUMNS} FROM keywright.authenticators ORDER BY service"), &[], from_row)
+    const ALL: &str = r#"
+        SELECT pg_catalog.convert_to(pg_catalog.to_json(a)::text, 'UTF8')
+          FROM keywright.authenticators AS a ORDER BY a.created_at, a.service"#;
+    spi::read(ALL, &[], from_row).into_iter().flatten().collect()
 }
 
 pub fn forget(service: &str) {
+    // First, though they would go with their service: the foreign key looks under the snapshot of the transaction.
+    const SETTINGS: &str = "DELETE FROM keywright.postgrest_settings WHERE service = $1";
     const FORGET: &str = "DELETE FROM keywright.authenticators WHERE service = $1";
+    spi::count(SETTINGS, &[service.into()]);
     spi::count(FORGET, &[service.into()]);
 }
 
@@ -120,8 +121,7 @@ fn current_name(world: &World, service: &str, name: &str) -> Result<String, Fail
 
 /// The services whose authenticator is this role, the oldest first, each with its anonymous role as it is called now.
 pub fn served_by(login: Oid) -> Result<Vec<(Desired, String)>, Failure<'static>> {
-    let sql = format!("SELECT {COLUMNS} FROM keywright.authenticators ORDER BY created_at, service");
-    let services = spi::read_once(&sql, &[], from_row);
+    let services = all();
     let world = world::look(&services);
     services
         .into_iter()
@@ -143,6 +143,16 @@ pub fn shares_its_login(desired: &Desired) -> Result<bool, Failure<'static>> {
     })
 }
 
-pub fn database() -> String {
-    world::look(&[]).database.name
+/// The name of this database, for whoever connects to it.
+pub fn database() -> Result<String, Failure<'static>> {
+    const NAME: &str = "SELECT pg_catalog.current_database()::text";
+    let name: Option<Vec<u8>> = spi::read(NAME, &[], |row| row.get(1)).pop().flatten();
+    match name.as_deref().and_then(args::name) {
+        Some(name) => Ok(name.to_owned()),
+        None => {
+            let sentence =
+                "The database has a name with other characters than ASCII, which takes one in UTF8.";
+            Err(Fault::new("service", sentence, "").into())
+        }
+    }
 }

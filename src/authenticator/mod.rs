@@ -13,12 +13,13 @@ use crate::args;
 use crate::error::Failure;
 use crate::record::Rows;
 use crate::retry::patiently;
+use caller::Caller;
 use carry_out::{carry_out, describe, hold, queue};
 use desired::Wanted;
-use keywright_core::authenticator::Desired;
-use keywright_core::authenticator::findings::{Finding, Severity, identifier};
+use keywright_core::authenticator::findings::{Finding, Severity, literal};
 use keywright_core::authenticator::ledger::Kind;
 use keywright_core::authenticator::plan::{Step, World};
+use keywright_core::authenticator::{Desired, Oid};
 use keywright_core::printable::quoted;
 use keywright_core::text::Kind as Words;
 use pgrx::datum::Array;
@@ -40,6 +41,7 @@ fn grant_authenticator(
     managed_by: Option<&[u8]>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Rows, ErrorReport> {
+    let caller = Caller::enter(fcinfo);
     let mut jwt_roles = preflight::list("jwt_roles", &jwt_roles)?;
     let anon_role = args::text("anon_role", anon_role)?.to_owned();
     jwt_roles.sort();
@@ -61,14 +63,30 @@ fn grant_authenticator(
     let managed_by = args::words("managed_by", Words::Manager, managed_by).map_err(Failure::from)?;
     let wanted = Wanted { desired, managed_by };
     let rows = Rows::new(fcinfo);
-    let (world, steps) = step::named(|| patiently(|| grant(&wanted)))??;
+    let (world, steps) = step::named(|| patiently(|| grant(&wanted, &caller)))?;
     for step in &steps {
         push(&rows, &world, step, false);
+    }
+    if !steps.is_empty() {
+        warn(&rows, &world, &wanted.desired);
     }
     Ok(rows)
 }
 
-fn grant(wanted: &Wanted) -> Result<(World, Vec<Step>), Failure<'static>> {
+/// What NOINHERIT does not keep the authenticator from, because somebody else granted it so.
+fn warn(rows: &Rows, world: &World, desired: &Desired) {
+    let found = preflight::preflight(world, desired, |name| world.graph.find(name));
+    for finding in found.into_iter().filter(|finding| finding.code == "inherits") {
+        rows.push(&[
+            "check".into_datum(),
+            finding.object.into_datum(),
+            "left".into_datum(),
+            finding.message.into_datum(),
+        ]);
+    }
+}
+
+fn grant(wanted: &Wanted, caller: &Caller) -> Result<(World, Vec<Step>), Failure<'static>> {
     let desired = &wanted.desired;
     let look = || world::look(std::slice::from_ref(desired));
     if wanted.is_settled()? {
@@ -78,14 +96,14 @@ fn grant(wanted: &Wanted) -> Result<(World, Vec<Step>), Failure<'static>> {
     let mut world = hold(look, &[&desired.service], std::slice::from_ref(desired));
     let stored = wanted.differs()?;
     let mut found = preflight::preflight(&world, desired, |name| world.graph.find(name));
-    found.extend(not_allowed(&world, desired));
+    found.extend(not_allowed(&world, desired, |name| world.graph.find(name), caller));
     require_fit(&desired.service, found)?;
     let written = world::ledger();
     let steps = world.settle(&desired.service, Some(desired), |world, name| world.graph.find(name));
     step::at("storing the service");
     wanted.store(stored);
     carry_out(&mut world, &written, &steps)?;
-    if stored.is_some() || !steps.is_empty() {
+    if stored.is_some() || world.ledger != written {
         notify(stored.is_some());
     }
     Ok((world, steps))
@@ -99,40 +117,52 @@ fn revoke_authenticator(
     let service = args::required("service", service)?;
     let rows = Rows::new(fcinfo);
     let Ok(service) = str::from_utf8(service) else { return Ok(rows) };
-    let (world, steps) = step::named(|| patiently(|| revoke(service)))??;
-    for step in &steps {
+    let (world, steps) = step::named(|| patiently(|| revoke(service)))?;
+    for step in steps.iter().flatten() {
         push(&rows, &world, step, false);
+    }
+    if steps.is_none() {
+        rows.push(&[
+            "check".into_datum(),
+            service.into_datum(),
+            "left".into_datum(),
+            "nothing is noted for this service in this cluster: what it was granted, if anything, is left"
+                .into_datum(),
+        ]);
     }
     Ok(rows)
 }
 
-fn revoke(service: &str) -> Result<(World, Vec<Step>), Failure<'static>> {
+/// No steps at all when the service was there and the ledger knows nothing of it.
+fn revoke(service: &str) -> Result<(World, Option<Vec<Step>>), Failure<'static>> {
     let known = |world: &World| {
         desired::find(service).is_some()
             || world.ledger.services(world.database.oid).iter().any(|claimant| claimant == service)
     };
     let world = world::look(&[]);
     if !known(&world) {
-        return Ok((world, Vec::new()));
+        return Ok((world, Some(Vec::new())));
     }
     queue();
     let mut world = hold(|| world::look(&[]), &[service], &[]);
     if !known(&world) {
-        return Ok((world, Vec::new()));
+        return Ok((world, Some(Vec::new())));
     }
+    let noted = world.ledger.claimed_by(world.database.oid, service).next().is_some();
     let written = world::ledger();
     let steps = world.settle(service, None, |_, _| None);
     step::at("forgetting the service");
     desired::forget(service);
     carry_out(&mut world, &written, &steps)?;
     notify(true);
-    Ok((world, steps))
+    Ok((world, noted.then_some(steps)))
 }
 
 #[pg_extern(sql = false)]
 fn reconcile_authenticators(fcinfo: pg_sys::FunctionCallInfo) -> Result<Rows, ErrorReport> {
+    let caller = Caller::enter(fcinfo);
     let rows = Rows::new(fcinfo);
-    let (world, steps, findings) = step::named(|| patiently(reconcile))??;
+    let (world, steps, findings) = step::named(|| patiently(|| reconcile(&caller)))?;
     for step in &steps {
         push(&rows, &world, step, true);
     }
@@ -151,8 +181,8 @@ fn reconcile_authenticators(fcinfo: pg_sys::FunctionCallInfo) -> Result<Rows, Er
 
 type Plan = (World, Vec<Step>, Vec<(String, Finding)>);
 
-fn reconcile() -> Result<Plan, Failure<'static>> {
-    let (world, steps, findings) = plan();
+fn reconcile(caller: &Caller) -> Result<Plan, Failure<'static>> {
+    let (world, steps, findings) = plan(caller);
     if steps.is_empty() && world.ledger == world::ledger() {
         return Ok((world, steps, findings));
     }
@@ -160,7 +190,7 @@ fn reconcile() -> Result<Plan, Failure<'static>> {
     let services = world.ledger.services(world.database.oid);
     let services: Vec<&str> = services.iter().map(String::as_str).collect();
     hold(|| world::look(&desired::all()), &services, &desired::all());
-    let (mut world, steps, findings) = plan();
+    let (mut world, steps, findings) = plan(caller);
     let written = world::ledger();
     carry_out(&mut world, &written, &steps)?;
     if !steps.is_empty() {
@@ -170,21 +200,27 @@ fn reconcile() -> Result<Plan, Failure<'static>> {
 }
 
 /// What has to be done for every service, and what its owner has to mend.
-fn plan() -> Plan {
+fn plan(caller: &Caller) -> Plan {
     let desired = desired::all();
     let mut world = world::look(&desired);
     let mut steps = Vec::new();
     let mut findings = Vec::new();
+    let mut settled = Vec::new();
     for service in &desired {
-        let found = preflight::preflight(&world, service, |name| world.role_of(&service.service, name));
+        let resolve = |name: &str| world.role_of(&service.service, name);
+        let mut found = preflight::preflight(&world, service, resolve);
+        found.extend(not_allowed(&world, service, resolve, caller));
         let errors = found.into_iter().filter(|finding| finding.severity == Severity::Error);
         let errors: Vec<_> = errors.map(|finding| (service.service.clone(), finding)).collect();
         if !errors.iter().any(|(_, finding)| finding.is_danger()) {
-            steps.extend(world.settle(&service.service, Some(service), |world, name| {
-                world.role_of(&service.service, name)
-            }));
+            let needs = world.needs(service, resolve);
+            steps.extend(world.claim_all(&service.service, &needs));
+            settled.push((service.service.as_str(), needs));
         }
         findings.extend(errors);
+    }
+    for (service, needs) in settled {
+        steps.extend(world.release_rest(service, &needs));
     }
     for service in world.ledger.services(world.database.oid) {
         if !desired.iter().any(|desired| desired.service == service) {
@@ -209,9 +245,13 @@ fn push(rows: &Rows, world: &World, step: &Step, with_service: bool) {
 }
 
 /// What nobody allowed, and the caller could not grant without us.
-fn not_allowed(world: &World, desired: &Desired) -> Vec<Finding> {
-    let find = |name: &str| world.graph.find(name);
-    let Some(connect_as) = find(&desired.connect_as) else { return Vec::new() };
+fn not_allowed(
+    world: &World,
+    desired: &Desired,
+    resolve: impl Fn(&str) -> Option<Oid>,
+    caller: &Caller,
+) -> Vec<Finding> {
+    let Some(connect_as) = resolve(&desired.connect_as) else { return Vec::new() };
     let has = |role| {
         world.ledger.claimed_by(world.database.oid, &desired.service).any(|entry| {
             entry.kind == Kind::Membership && entry.member.oid == connect_as && entry.object.oid == role
@@ -219,8 +259,8 @@ fn not_allowed(world: &World, desired: &Desired) -> Vec<Finding> {
     };
     let mut found = Vec::new();
     for name in desired.roles() {
-        let Some(role) = find(name) else { continue };
-        if has(role) || allowance::is_allowed(connect_as, role) || caller::could_grant(&[connect_as, role]) {
+        let Some(role) = resolve(name) else { continue };
+        if has(role) || allowance::is_allowed(connect_as, role) || caller.could_grant(&[connect_as, role]) {
             continue;
         }
         found.push(Finding {
@@ -233,8 +273,8 @@ fn not_allowed(world: &World, desired: &Desired) -> Vec<Finding> {
                 quoted(desired.connect_as.as_bytes())
             ),
             hint: format!(
-                "An administrator allows it with: SELECT keywright.allow_authenticator('{}', ARRAY[...]);",
-                identifier(&desired.connect_as).replace('\'', "''")
+                "An administrator allows it with: SELECT keywright.allow_authenticator({}, ARRAY[...]);",
+                literal(&desired.connect_as)
             ),
         });
     }

@@ -4,7 +4,7 @@ use super::world::{BY_GRANTOR, look};
 use crate::error::Failure;
 use crate::record::Rows;
 use crate::{args, spi};
-use keywright_core::authenticator::findings::{Finding, Severity, findings, identifier};
+use keywright_core::authenticator::findings::{Finding, GRANTOR, Severity, findings, identifier};
 use keywright_core::authenticator::plan::World;
 use keywright_core::authenticator::{Desired, Oid};
 use keywright_core::printable::quoted;
@@ -58,6 +58,15 @@ pub fn preflight(world: &World, desired: &Desired, resolve: impl Fn(&str) -> Opt
         connect(&mut found, world, connect_as);
         pre_request(&mut found, world, desired, connect_as, &roles);
     }
+    if !super::carry_out::is_clean(world) {
+        found.push(Finding {
+            severity: Severity::Error,
+            code: "grantor_altered",
+            object: GRANTOR.into(),
+            message: format!("role {GRANTOR} is not as keywright made it"),
+            hint: format!("Take its members, attributes and LOGIN away; if it is not keywright's, rename it: ALTER ROLE {GRANTOR} RENAME TO ..."),
+        });
+    }
     found.sort_by_key(|finding| finding.severity);
     found
 }
@@ -65,7 +74,7 @@ pub fn preflight(world: &World, desired: &Desired, resolve: impl Fn(&str) -> Opt
 fn connect(found: &mut Vec<Finding>, world: &World, connect_as: Oid) {
     const MAY: &str =
         "SELECT pg_catalog.has_database_privilege($1::oid, pg_catalog.current_database(), 'CONNECT')";
-    if spi::read(MAY, &[pg_sys::Oid::from(connect_as).into()], |row| row.must(1)).pop() == Some(false) {
+    if spi::read(MAY, &[pg_sys::Oid::from(connect_as).into()], |row| row.get(1)).pop() == Some(Some(false)) {
         let (role, database) = (world.graph.name(connect_as), &world.database.name);
         found.push(Finding {
             severity: Severity::Notice,
@@ -113,9 +122,12 @@ fn schemas(found: &mut Vec<Finding>, world: &World, desired: &Desired, roles: &[
             error("schema_missing", schema, message, hint);
         } else {
             let numbers = super::world::numbers(roles.iter().copied());
-            let may: Vec<bool> =
-                spi::read(SCHEMA, &[schema.as_str().into(), numbers.into()], |row| row.must(1));
-            without.extend(roles.iter().zip(may).filter(|(_, may)| !may).map(|(role, _)| (schema, *role)));
+            // Null for a schema that has just been dropped.
+            let may: Vec<Option<bool>> =
+                spi::read(SCHEMA, &[schema.as_str().into(), numbers.into()], |row| row.get(1));
+            without.extend(
+                roles.iter().zip(may).filter(|(_, may)| *may == Some(false)).map(|(role, _)| (schema, *role)),
+            );
         }
     }
     for (schema, role) in without {
@@ -137,11 +149,12 @@ fn schemas(found: &mut Vec<Finding>, world: &World, desired: &Desired, roles: &[
 /// The function PostgREST calls before each request, as whatever role that has.
 fn pre_request(found: &mut Vec<Finding>, world: &World, desired: &Desired, connect_as: Oid, roles: &[Oid]) {
     const NAMED: &str = r#"
-        SELECT pg_catalog.split_part(c.entry, '=', 2)
-          FROM pg_catalog.pg_db_role_setting AS s CROSS JOIN pg_catalog.unnest(s.setconfig) AS c (entry)
-          LEFT JOIN pg_catalog.pg_database AS d ON d.oid = s.setdatabase
-         WHERE s.setrole = $1 AND (s.setdatabase = 0 OR d.datname = pg_catalog.current_database())
-           AND pg_catalog.starts_with(c.entry, 'pgrst.db_pre_request=')
+        (SELECT pg_catalog.split_part(c.entry, '=', 2)
+           FROM pg_catalog.pg_db_role_setting AS s CROSS JOIN pg_catalog.unnest(s.setconfig) AS c (entry)
+           LEFT JOIN pg_catalog.pg_database AS d ON d.oid = s.setdatabase
+          WHERE s.setrole = $1 AND (s.setdatabase = 0 OR d.datname = pg_catalog.current_database())
+            AND pg_catalog.starts_with(c.entry, 'pgrst.db_pre_request=')
+          ORDER BY s.setdatabase DESC LIMIT 1)
         UNION
         SELECT s.value
           FROM keywright.postgrest_settings AS s JOIN keywright.authenticators AS a ON a.service = s.service
@@ -183,8 +196,8 @@ fn pre_request(found: &mut Vec<Finding>, world: &World, desired: &Desired, conne
         }
         let [name, schemas] = args;
         let args = [name, schemas, super::world::numbers(roles.iter().copied()).into()];
-        let may: Vec<bool> = spi::read(MAY, &args, |row| row.must(1));
-        for (role, _) in roles.iter().zip(may).filter(|(_, may)| !may) {
+        let may: Vec<Option<bool>> = spi::read(MAY, &args, |row| row.get(1));
+        for (role, _) in roles.iter().zip(may).filter(|(_, may)| *may == Some(false)) {
             let role = world.graph.name(*role);
             found.push(Finding {
                 severity: Severity::Error,

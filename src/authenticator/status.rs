@@ -55,13 +55,12 @@ pub fn all() -> Vec<Drift> {
     drift
 }
 
-/// The differences of one service. When it is `asked` for by name, a name is whose it is now.
-pub fn of(service: &Desired, asked: bool) -> Vec<Drift> {
+/// True when a service has all it needs, and every name means the role that has it now.
+pub fn is_settled(service: &Desired) -> bool {
     let world = world::look(std::slice::from_ref(service));
-    differences(&world, service, |name| match asked {
-        true => world.graph.find(name),
-        false => world.role_of(&service.service, name),
-    })
+    let mut names = service.roles().into_iter().chain([service.connect_as.as_str()]);
+    names.all(|name| world.role_of(&service.service, name) == world.graph.find(name))
+        && differences(&world, service, |name| world.graph.find(name)).is_empty()
 }
 
 fn differences(world: &World, desired: &Desired, resolve: impl Fn(&str) -> Option<Oid>) -> Vec<Drift> {

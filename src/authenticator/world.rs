@@ -28,9 +28,17 @@ const MEMBERSHIPS: &str = r#"
 
 /// Everything that matters to these services and to what the ledger holds.
 pub fn look(desired: &[Desired]) -> World {
+    look_for(desired, ledger(), BTreeSet::new())
+}
+
+/// As `look`, for a ledger that is not written yet, and these roles.
+pub fn look_at(ledger: &Ledger, roles: impl Iterator<Item = Oid>) -> World {
+    look_for(&[], ledger.clone(), roles.collect())
+}
+
+fn look_for(desired: &[Desired], ledger: Ledger, also: BTreeSet<Oid>) -> World {
     const HERE: &str =
         "SELECT d.oid, d.datname::text FROM pg_catalog.pg_database AS d WHERE d.datname = current_database()";
-    let ledger = ledger();
     let names: BTreeSet<&str> = desired
         .iter()
         .flat_map(|desired| desired.roles().into_iter().chain([desired.connect_as.as_str()]))
@@ -39,7 +47,8 @@ pub fn look(desired: &[Desired]) -> World {
     let entries = || ledger.entries.iter();
     let objects: BTreeSet<Oid> =
         entries().filter(|entry| entry.kind == Kind::Membership).map(|entry| entry.object.oid).collect();
-    let noted: BTreeSet<Oid> = entries().map(|entry| entry.member.oid).chain(objects.clone()).collect();
+    let noted: BTreeSet<Oid> =
+        entries().map(|entry| entry.member.oid).chain(objects.clone()).chain(also).collect();
     let roles = roles(&names, &noted);
     let memberships = memberships(roles.keys().copied(), objects);
     let grantor = roles.iter().find(|(_, role)| role.name == GRANTOR).map(|(oid, _)| *oid);
@@ -96,7 +105,7 @@ pub fn ledger() -> Ledger {
     ledger.moved_to(&system, |name| roles.get(name).copied(), |name| databases.get(name).copied())
 }
 
-fn databases() -> BTreeMap<String, Oid> {
+pub fn databases() -> BTreeMap<String, Oid> {
     const DATABASES: &str = "SELECT d.oid, d.datname::text FROM pg_catalog.pg_database AS d";
     spi::read(DATABASES, &[], |row| party(row.must(1), row.must(2)))
         .into_iter()
@@ -108,7 +117,7 @@ fn party(oid: pg_sys::Oid, name: Vec<u8>) -> Party {
     Party { oid: oid.to_u32(), name: name_of(oid, &name) }
 }
 
-/// A name of the catalog as text. One that this database's encoding can not have gets a name nothing else has.
+/// A name of the catalog as text. One that this database can not read is shown by its number.
 fn name_of(oid: pg_sys::Oid, name: &[u8]) -> String {
     args::name(name).map_or_else(|| format!("?{}", oid.to_u32()), str::to_owned)
 }
@@ -122,13 +131,21 @@ fn roles(names: &BTreeSet<&str>, noted: &BTreeSet<Oid>) -> BTreeMap<Oid, Role> {
           SELECT m.roleid FROM reached AS r JOIN pg_catalog.pg_auth_members AS m ON m.member = r.oid)
         SELECT r.oid, r.rolname::text, r.rolcanlogin, r.rolsuper, r.rolcreaterole, r.rolcreatedb, r.rolreplication,
                r.rolbypassrls, r.rolinherit, coalesce(r.rolvaliduntil <= pg_catalog.clock_timestamp(), false),
-               r.oid = (SELECT e.extowner FROM pg_catalog.pg_extension AS e WHERE e.extname = 'keywright')
+               r.oid = (SELECT e.extowner FROM pg_catalog.pg_extension AS e WHERE e.extname = 'keywright'),
+               r.rolconnlimit = 0,
+               r.oid = (SELECT d.datdba FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()),
+               ARRAY(SELECT g.capability FROM keywright.access_grants AS g
+                      WHERE g.grantee = r.oid AND g.capability IN ('issuer', 'reconciler', 'admin') ORDER BY 1),
+               ARRAY(SELECT p.parname FROM pg_catalog.pg_parameter_acl AS p, pg_catalog.aclexplode(p.paracl) AS a
+                      WHERE a.grantee = r.oid AND a.privilege_type = 'ALTER SYSTEM' ORDER BY 1)
           FROM reached AS n JOIN pg_catalog.pg_roles AS r ON r.oid = n.oid"#;
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     spi::read(ROLES, &[names.into(), numbers(noted.iter().copied()).into()], |row| {
         let oid: pg_sys::Oid = row.must(1);
+        let name: Vec<u8> = row.must(2);
         let role = Role {
-            name: name_of(oid, &row.must::<Vec<u8>>(2)),
+            name: name_of(oid, &name),
+            unreadable: args::name(&name).is_none(),
             login: row.must(3),
             superuser: row.must(4),
             create_role: row.must(5),
@@ -138,6 +155,10 @@ fn roles(names: &BTreeSet<&str>, noted: &BTreeSet<Oid>) -> BTreeMap<Oid, Role> {
             inherit: row.must(9),
             expired: row.must(10),
             owner: row.must(11),
+            closed: row.must(12),
+            database_owner: row.must(13),
+            access: row.must(14),
+            parameters: row.must(15),
         };
         (oid.to_u32(), role)
     })
@@ -164,14 +185,20 @@ fn memberships(members: impl Iterator<Item = Oid>, objects: BTreeSet<Oid>) -> Ve
 fn connect(roles: impl Iterator<Item = Oid>) -> BTreeMap<Oid, Connect> {
     const CONNECT: &str = r#"
         SELECT r.oid, pg_catalog.bool_or(a.grantee = 0), pg_catalog.bool_or(a.grantee = r.oid),
-               pg_catalog.bool_or(a.grantee = r.oid AND a.is_grantable)
+               pg_catalog.bool_or(a.grantee = r.oid AND a.grantor = d.datdba AND r.oid <> d.datdba),
+               pg_catalog.bool_or(a.grantee = r.oid AND a.grantor = d.datdba AND a.is_grantable)
           FROM pg_catalog.pg_database AS d
          CROSS JOIN LATERAL pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) AS a
           JOIN pg_catalog.pg_roles AS r ON a.grantee IN (0, r.oid)
          WHERE d.datname = pg_catalog.current_database() AND a.privilege_type = 'CONNECT' AND r.oid = ANY ($1)
          GROUP BY r.oid"#;
     spi::read(CONNECT, &[numbers(roles).into()], |row| {
-        let connect = Connect { everybody: row.must(2), itself: row.must(3), grantable: row.must(4) };
+        let connect = Connect {
+            everybody: row.must(2),
+            itself: row.must(3),
+            ours: row.must(4),
+            grantable: row.must(5),
+        };
         (row.must::<pg_sys::Oid>(1).to_u32(), connect)
     })
     .into_iter()

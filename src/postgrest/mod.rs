@@ -130,9 +130,14 @@ fn differences(checked: &Settings, stored: &BTreeMap<String, String>) -> Vec<(St
         .collect()
 }
 
+/// The settings of a service. What this database can not read, because it came from another, is none.
 fn stored(service: &str) -> BTreeMap<String, String> {
     const STORED: &str = "SELECT key, value FROM keywright.postgrest_settings WHERE service = $1";
-    spi::read(STORED, &[service.into()], |row| (row.must(1), row.must(2))).into_iter().collect()
+    let text = |bytes: Vec<u8>| args::name(&bytes).map(str::to_owned);
+    spi::read(STORED, &[service.into()], |row| Some((text(row.must(1))?, text(row.must(2))?)))
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn service_of(service: &[u8]) -> Result<Desired, Failure<'static>> {
@@ -181,7 +186,7 @@ fn render_postgrest_config(
     let user = names[&desired.connect_as].clone();
     let mut connection = Connection {
         user: user.clone(),
-        database: authenticator::database(),
+        database: authenticator::database()?,
         hosts,
         target_session_attrs: target,
         parameters: parameters.into_iter().filter_map(|(key, value)| Some((key, value?))).collect(),

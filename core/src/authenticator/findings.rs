@@ -227,6 +227,15 @@ fn authenticator(found: &mut Vec<Finding>, graph: &Graph, oid: Oid, options: boo
             hint: format!("ALTER ROLE {} VALID UNTIL 'infinity';", identifier(&object)),
         });
     }
+    if role.closed {
+        found.push(Finding {
+            severity: Severity::Warning,
+            code: "connection_limit",
+            object: object.clone(),
+            message: format!("role {shown} has CONNECTION LIMIT 0"),
+            hint: format!("ALTER ROLE {} CONNECTION LIMIT -1;", identifier(&object)),
+        });
+    }
     chains(found, graph, oid, Part::Authenticator);
     for edge in graph.memberships.iter().filter(|edge| options && edge.member == oid && edge.inherit) {
         let granted = graph.name(edge.role);
@@ -292,8 +301,19 @@ fn switched_to(found: &mut Vec<Finding>, graph: &Graph, oid: Oid, part: Part, co
 /// What a role can become or use by its memberships. One that gives nothing at all leads nowhere.
 fn chains(found: &mut Vec<Finding>, graph: &Graph, start: Oid, part: Part) {
     let object = graph.name(start);
+    possessions(found, object, &graph.roles[&start], "", part);
     for (oid, chain) in graph.reached(start, |edge| edge.set || edge.inherit || edge.admin) {
         let Some(role) = graph.roles.get(&oid) else { continue };
+        // What a role it can become has is its own; the authenticator is there to become others.
+        if part != Part::Authenticator {
+            possessions(
+                found,
+                object,
+                role,
+                &format!(", by its membership in {}", quoted(role.name.as_bytes())),
+                part,
+            );
+        }
         let way: Vec<String> = chain.iter().map(|role| quoted(graph.name(*role).as_bytes())).collect();
         let way = way.join(" and so of ");
         let mut add = |severity, code, what: &str| {
@@ -323,9 +343,41 @@ fn chains(found: &mut Vec<Finding>, graph: &Graph, start: Oid, part: Part) {
     }
 }
 
+/// What a role has, by itself or by a membership, that who serves requests should not have.
+fn possessions(found: &mut Vec<Finding>, object: &str, role: &Role, way: &str, part: Part) {
+    let severity = if part == Part::Anonymous { Severity::Error } else { Severity::Warning };
+    let shown = quoted(object.as_bytes());
+    let mut add = |severity, code, message: String, hint: String| {
+        found.push(Finding { severity, code, object: object.to_owned(), message, hint });
+    };
+    if role.database_owner {
+        let hint = "Let another role own the database.".into();
+        add(severity, "database_owner", format!("role {shown} owns this database{way}"), hint);
+    }
+    for capability in &role.access {
+        let hint = format!("SELECT keywright.revoke_access({}, '{capability}');", literal(&role.name));
+        let message = format!("role {shown} holds the capability {capability} of keywright{way}");
+        add(severity, "keywright_access", message, hint);
+    }
+    for parameter in &role.parameters {
+        let message = format!("role {shown} may change the setting {parameter} for the whole server{way}");
+        let hint = format!("REVOKE ALTER SYSTEM ON PARAMETER {parameter} FROM {};", identifier(&role.name));
+        add(Severity::Error, "alter_system", message, hint);
+    }
+}
+
+/// A name as the argument of a function, for a statement somebody may copy.
+pub fn literal(name: &str) -> String {
+    let hidden = quoted(name.as_bytes()) == "\"[redacted]\"";
+    if hidden { "'[redacted]'".into() } else { format!("'{}'", name.replace('\'', "''")) }
+}
+
 /// A name as SQL has it, for a statement somebody may copy.
 pub fn identifier(name: &str) -> String {
-    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+    // Unquoted these mean whoever runs the statement.
+    let somebody = ["current_role", "current_user", "session_user", "user"].contains(&name);
+    let plain = !somebody
+        && name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     let shown = quoted(name.as_bytes());
     if shown == "\"[redacted]\"" || shown.contains('?') && !name.contains('?') {

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 #[derive(Debug, Clone, Default)]
 pub struct Role {
+    /// A name that this database can not read is only shown, and nobody is meant by it.
     pub name: String,
+    pub unreadable: bool,
     pub login: bool,
     pub superuser: bool,
     pub create_role: bool,
@@ -15,8 +17,15 @@ pub struct Role {
     pub inherit: bool,
     /// Its password is no longer valid.
     pub expired: bool,
+    /// It lets nobody in.
+    pub closed: bool,
     /// It owns this extension.
     pub owner: bool,
+    /// It owns this database.
+    pub database_owner: bool,
+    /// What of keywright it may do that is more than asking, and which settings of the server it may change.
+    pub access: Vec<String>,
+    pub parameters: Vec<String>,
 }
 
 /// A row of pg_auth_members. Before PostgreSQL 16 there is one a pair, which always lets SET ROLE, and the member's
@@ -41,7 +50,7 @@ pub struct Graph {
 
 impl Graph {
     pub fn find(&self, name: &str) -> Option<Oid> {
-        self.roles.iter().find(|(_, role)| role.name == name).map(|(oid, _)| *oid)
+        self.roles.iter().find(|(_, role)| !role.unreadable && role.name == name).map(|(oid, _)| *oid)
     }
 
     pub fn name(&self, role: Oid) -> &str {

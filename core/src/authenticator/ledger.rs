@@ -30,6 +30,19 @@ pub struct Need {
 pub struct Claim {
     pub database: Party,
     pub service: String,
+    /// What the service calls them; they may be called otherwise now.
+    pub member: String,
+    pub object: String,
+}
+
+impl Claim {
+    /// Notes what the service calls the roles; only a membership's object is one.
+    pub fn call(&mut self, kind: Kind, member: &Party, object: &Party) {
+        self.member.clone_from(&member.name);
+        if kind == Kind::Membership {
+            self.object.clone_from(&object.name);
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,7 +115,7 @@ impl Ledger {
                 Kind::Noinherit => entry.object,
             };
             let claims = entry.claims.into_iter().filter_map(|claim| {
-                Some(Claim { database: renumber(claim.database, &database)?, service: claim.service })
+                Some(Claim { database: renumber(claim.database.clone(), &database)?, ..claim })
             });
             let claims = claims.collect();
             Some(Entry { member: renumber(entry.member, &role)?, object, claims, mark: None, ..entry })
@@ -143,11 +156,37 @@ impl Ledger {
     pub fn role_of(&self, database: Oid, service: &str, name: &str) -> Option<Oid> {
         self.claimed_by(database, service)
             .flat_map(|entry| {
-                let object = (entry.kind == Kind::Membership).then_some(&entry.object);
-                [Some(&entry.member), object].into_iter().flatten()
+                let claim = entry
+                    .claims
+                    .iter()
+                    .filter(move |claim| claim.database.oid == database && claim.service == service);
+                claim.flat_map(|claim| {
+                    let object =
+                        (entry.kind == Kind::Membership).then_some((&claim.object, entry.object.oid));
+                    [Some((&claim.member, entry.member.oid)), object].into_iter().flatten()
+                })
             })
-            .find(|party| party.name == name)
-            .map(|party| party.oid)
+            .find(|(called, _)| *called == name)
+            .map(|(_, oid)| oid)
+    }
+
+    /// Writes down what roles and databases are called now, by which another cluster will know them.
+    pub fn rename(&mut self, name: impl Fn(Oid) -> Option<String>, database: impl Fn(Oid) -> Option<String>) {
+        for entry in &mut self.entries {
+            let connect = (entry.kind == Kind::Connect).then_some(&mut entry.object);
+            for party in connect.into_iter().chain(entry.claims.iter_mut().map(|claim| &mut claim.database)) {
+                if let Some(name) = database(party.oid) {
+                    party.name = name;
+                }
+            }
+            let roles =
+                [Some(&mut entry.member), (entry.kind == Kind::Membership).then_some(&mut entry.object)];
+            for party in roles.into_iter().flatten() {
+                if let Some(name) = name(party.oid) {
+                    party.name = name;
+                }
+            }
+        }
     }
 
     /// The services of a database that claim anything.

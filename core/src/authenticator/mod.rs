@@ -18,7 +18,7 @@ pub struct Party {
 }
 
 /// What a service asks for, roles by their names.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 pub struct Desired {
     pub service: String,
     pub connect_as: String,

@@ -25,7 +25,10 @@ pub struct World {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Connect {
     pub everybody: bool,
+    /// By anybody's grant.
     pub itself: bool,
+    /// By the grant of the database's owner, as ours is.
+    pub ours: bool,
     /// With the GRANT OPTION, which we never give.
     pub grantable: bool,
 }
@@ -154,7 +157,7 @@ impl World {
             Kind::Noinherit if self.state(need) == State::Missing => left("somebody set INHERIT since"),
             Kind::Noinherit => (Outcome::Undone, None),
             Kind::Connect => match self.connect(need.member) {
-                Connect { itself: false, .. } => (Outcome::Gone, Some("somebody revoked it since".into())),
+                Connect { ours: false, .. } => (Outcome::Gone, Some("somebody revoked it since".into())),
                 Connect { grantable: true, .. } => left("somebody gave it the GRANT OPTION since"),
                 _ => (Outcome::Undone, None),
             },
@@ -172,6 +175,25 @@ impl World {
         }
     }
 
+    /// Whether a step was carried out: what was to be there is, and what was to go has gone.
+    pub fn is_carried_out(&self, step: &Step) -> bool {
+        let need = step.need;
+        match step.outcome {
+            Outcome::Done => self.state(need) == State::There,
+            Outcome::Undone => match need.kind {
+                Kind::Membership => self.row(need).is_none(),
+                Kind::Noinherit => self.state(need) == State::Missing,
+                Kind::Connect => !self.connect(need.member).ours,
+            },
+            Outcome::Present | Outcome::Left | Outcome::Gone => true,
+        }
+    }
+
+    /// Whether somebody was granted a role by the member, for which it needs the ADMIN option it was given.
+    pub fn is_used_to_grant(&self, need: Need) -> bool {
+        self.row(need).is_some_and(|row| row.admin) && self.passed_on(need)
+    }
+
     /// ADMIN is never given by us, and can be taken back while nobody has used it.
     fn takes_back_admin(&self, need: Need, row: &Membership) -> bool {
         row.admin && !self.passed_on(need)
@@ -184,7 +206,13 @@ impl World {
     /// Notes what a service needs, and says what is missing of it.
     fn claim(&mut self, service: &str, need: Need, member: Party, object: Party) -> Option<Step> {
         let state = self.state(need);
-        let claim = Claim { database: self.database.clone(), service: service.to_owned() };
+        let mut claim = Claim {
+            database: self.database.clone(),
+            service: service.to_owned(),
+            member: String::new(),
+            object: String::new(),
+        };
+        claim.call(need.kind, &member, &object);
         let noted = self.ledger.get(need).is_some_and(|entry| entry.claimed_by(self.database.oid, service));
         if noted && state == State::There {
             return None;
@@ -246,28 +274,41 @@ impl World {
         desired: Option<&Desired>,
         resolve: impl Fn(&World, &str) -> Option<Oid>,
     ) -> Vec<Step> {
-        let wanted = desired
+        let wanted: Vec<_> = desired
             .map(|desired| {
                 let world: &World = self;
                 world.needs(desired, |name| resolve(world, name))
             })
             .unwrap_or_default();
+        let mut steps = self.claim_all(service, &wanted);
+        steps.extend(self.release_rest(service, &wanted));
+        steps
+    }
+
+    /// Notes all that a service needs. Where there are several, all of them do before one lets go of anything.
+    pub fn claim_all(&mut self, service: &str, wanted: &[(Need, Party, Party)]) -> Vec<Step> {
         let mut steps = Vec::new();
-        for (need, member, object) in &wanted {
+        for (need, member, object) in wanted {
             steps.extend(self.claim(service, *need, member.clone(), object.clone()));
         }
+        // The service may call a role by another name now.
+        let here = self.database.oid;
+        for (need, member, object) in wanted {
+            let claims = self.ledger.get_mut(*need).into_iter().flat_map(|entry| &mut entry.claims);
+            for claim in claims.filter(|claim| claim.database.oid == here && claim.service == service) {
+                claim.call(need.kind, member, object);
+            }
+        }
+        steps
+    }
+
+    /// Lets go of what a service does not need.
+    pub fn release_rest(&mut self, service: &str, wanted: &[(Need, Party, Party)]) -> Vec<Step> {
+        let mut steps = Vec::new();
         let held: Vec<Need> = self.ledger.claimed_by(self.database.oid, service).map(Entry::need).collect();
         for need in held {
             if !wanted.iter().any(|(wanted, ..)| *wanted == need) {
                 steps.extend(self.release(service, need));
-            }
-        }
-        // A role may have been named anew.
-        for (need, member, object) in wanted {
-            if let Some(entry) = self.ledger.get_mut(need)
-                && entry.claims.len() == 1
-            {
-                (entry.member, entry.object) = (member, object);
             }
         }
         steps

@@ -128,7 +128,12 @@ fn the_last_service_takes_it_along() {
 fn another_database_counts_until_it_is_gone() {
     let mut world = world(false);
     grant(&mut world, "a");
-    let elsewhere = Claim { database: party(THERE, "other"), service: "a".into() };
+    let elsewhere = Claim {
+        database: party(THERE, "other"),
+        service: "a".into(),
+        member: "app".into(),
+        object: "anon".into(),
+    };
     world.ledger.get_mut(MEMBERSHIP).unwrap().claims.push(elsewhere);
     assert!(revoke(&mut world, "a").contains(&(Kind::Membership, ANON, Outcome::Left)));
     world.ledger.prune(|_| true, |database| database == HERE);
@@ -217,6 +222,11 @@ fn a_renamed_role_is_found_by_the_ledger() {
     world.graph.roles.get_mut(&APP).unwrap().name = "renamed".into();
     assert_eq!(world.role_of("a", "app"), Some(APP));
     assert_eq!(world.role_of("b", "app"), None);
+    // Another service, which calls it by the new name, changes nothing for the first.
+    let mut other = desired("b");
+    other.connect_as = "renamed".into();
+    world.settle("b", Some(&other), |world, name| world.graph.find(name));
+    assert_eq!((world.role_of("a", "app"), world.role_of("b", "renamed")), (Some(APP), Some(APP)));
     world.ledger.prune(|role| role != APP, |_| true);
     assert_eq!(world.role_of("a", "app"), None);
 }
@@ -227,7 +237,14 @@ fn chains_are_followed_and_circles_end() {
     let graph = &mut world.graph;
     graph.roles.insert(20, Role { name: "link".into(), ..Role::default() });
     graph.roles.insert(21, Role { name: "root".into(), superuser: true, ..Role::default() });
-    graph.memberships.extend([edge(20, ANON, 10), edge(21, 20, 10), edge(20, 21, 10)]);
+    graph.roles.insert(22, Role { name: "middle".into(), ..Role::default() });
+    graph.memberships.extend([
+        edge(20, ANON, 10),
+        edge(22, 20, 10),
+        edge(20, 22, 10),
+        edge(21, 22, 10),
+        edge(20, 21, 10),
+    ]);
     let found = findings(graph, &desired("a"), |name| graph.find(name), true);
     let errors: Vec<&str> = found
         .iter()
