@@ -13,6 +13,7 @@
 //! - `request`: the key a transaction acts for, and what row security policies ask
 //! - `authenticator`: what services need of Postgres roles, the ledger of what was granted, drift
 //! - `postgrest`: its settings and its file
+//! - `operator`: names for a control plane's own
 //! - `access`: capabilities and the privileges they stand for
 //! - `rules`: checks the SQL side asks for
 //!
@@ -33,6 +34,7 @@ mod clock;
 mod definition;
 mod error;
 mod gateway_key;
+mod operator;
 mod postgrest;
 mod probe;
 mod record;
@@ -57,7 +59,8 @@ extension_sql_file!("../sql/schema/40_gateway_key.sql", name = "gateway_key", re
 extension_sql_file!("../sql/schema/50_request.sql", name = "request", requires = ["gateway_key"]);
 extension_sql_file!("../sql/schema/60_authenticator.sql", name = "authenticator", requires = ["request"]);
 extension_sql_file!("../sql/schema/65_postgrest.sql", name = "postgrest", requires = ["authenticator"]);
-extension_sql_file!("../sql/schema/80_access.sql", name = "access", requires = ["postgrest"]);
+extension_sql_file!("../sql/schema/70_operator.sql", name = "operator", requires = ["postgrest"]);
+extension_sql_file!("../sql/schema/80_access.sql", name = "access", requires = ["operator"]);
 extension_sql_file!("../sql/schema/90_maintenance.sql", name = "maintenance", requires = ["access"]);
 extension_sql_file!("../sql/schema/99_privileges.sql", name = "privileges", finalize);
 

@@ -164,7 +164,8 @@ pub fn wait_for(client: &mut Client, sql: &str) {
     panic!("never true: {sql}");
 }
 
-fn environment(name: &str) -> String {
+/// What scripts/with-cluster tells.
+pub fn environment(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run by scripts/with-cluster"))
 }
 

@@ -9,6 +9,7 @@ pub mod authenticator;
 pub mod digest;
 pub mod list;
 pub mod name;
+pub mod operator_name;
 pub mod permission;
 pub mod postgrest;
 pub mod printable;

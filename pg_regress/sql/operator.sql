@@ -1,0 +1,51 @@
+-- What the operator of a control plane calls: one call for all it needs.
+\set VERBOSITY default
+\pset null '(null)'
+SET SESSION AUTHORIZATION regress_keywright_reconciler;
+-- Names: the same as operators have used before, and different for each.
+SELECT keywright.operator_key_name('default', 'coder'), keywright.operator_key_name('coder', 'coder');
+SELECT keywright.operator_key_name('a', 'bc') = keywright.operator_key_name('ab', 'c') AS same, keywright.operator_key_name('default', 'coder', 'plane-') AS other_prefix;
+SELECT keywright.operator_key_name('', ' ', 'No Dash');
+SELECT keywright.operator_key_name(NULL, 'x');
+
+-- All of it in one call; the next finds nothing to do and writes nothing.
+SELECT user_id IS NOT NULL AS "user", length(key_id) AS key_id, key_name, length(token) AS token, outcome, reason, expires_at > now() + interval '364 days' AS a_year
+  FROM keywright.ensure_operator_access('default', 'plane', prefix => 'regress-operator-');
+SELECT token FROM keywright.ensure_operator_access('default', 'other', prefix => 'regress-operator-') \gset other_
+SELECT token, reason FROM keywright.ensure_operator_access('default', 'plane', prefix => 'regress-operator-') \gset mine_
+SELECT :'mine_reason' AS reason;
+BEGIN;
+SELECT outcome, reason, token = :'mine_token' AS the_same FROM keywright.ensure_operator_access('default', 'plane', E' \n' || :'mine_token' || E'\r\n', prefix => 'regress-operator-');
+SELECT pg_current_xact_id_if_assigned() IS NULL AS nothing_written;
+COMMIT;
+SELECT username, kind, status, email FROM keywright.list_users(true) WHERE username = 'regress-operator';
+SELECT role, scope, resource_id FROM keywright.list_role_bindings('regress-operator') ORDER BY role;
+-- Whatever is stored, and whatever happened to it.
+SELECT given, e.outcome, e.reason FROM (VALUES ('nothing', NULL), ('empty', ''), ('garbage', 'x'), ('another''s', :'other_token'), ('bytes', E'\x01\x7f')) AS v (given, token),
+  LATERAL keywright.ensure_operator_access('default', 'garbled', v.token, prefix => 'regress-operator-') AS e;
+SELECT outcome, reason FROM keywright.ensure_operator_access('default', 'plane', :'mine_token', lifetime => '40 days', renew_before => '39 days', prefix => 'regress-operator-');
+SELECT outcome FROM keywright.ensure_operator_access('default', 'short', lifetime => '40 days', prefix => 'regress-operator-');
+SELECT token FROM keywright.ensure_operator_access('default', 'short', lifetime => '31 days', renew_before => '1 day', prefix => 'regress-operator-') \gset short_
+SELECT outcome, reason FROM keywright.ensure_operator_access('default', 'short', :'short_token', lifetime => '365 days', renew_before => '32 days', prefix => 'regress-operator-');
+-- An organization of later is known at once; an account that drifted is repaired.
+SELECT keywright.ensure_resource('organization', 'regress-later');
+SELECT count(*) FROM keywright.list_role_bindings('regress-operator') WHERE resource_id = 'regress-later';
+SELECT keywright.suspend_user('regress-operator');
+SELECT outcome FROM keywright.ensure_operator_access('default', 'plane', :'mine_token', prefix => 'regress-operator-');
+SELECT status FROM keywright.list_users(true) WHERE username = 'regress-operator';
+-- A person's account is never turned into the operator's.
+SELECT outcome FROM keywright.ensure_user('regress-person', '');
+SELECT * FROM keywright.ensure_operator_access('default', 'plane', prefix => 'regress-person-');
+SELECT kind FROM keywright.list_users() WHERE username = 'regress-person';
+SELECT * FROM keywright.ensure_operator_access('default', 'plane', lifetime => '0', prefix => 'regress-operator-');
+SELECT * FROM keywright.ensure_operator_access('default', '', prefix => 'regress');
+
+-- Revoked by name, the other control planes are not; again: nothing.
+SELECT keywright.revoke_operator_access('default', 'plane', 'regress-operator-'), keywright.revoke_operator_access('default', 'plane', 'regress-operator-'),
+       keywright.revoke_operator_access('default', 'never', 'regress-operator-'), keywright.revoke_operator_access('default', 'plane', 'regress-nobody-');
+SELECT name = keywright.operator_key_name('default', 'plane', 'regress-operator-') AS planes, count(*) FROM keywright.list_api_keys('regress-operator') GROUP BY 1;
+SELECT keywright.revoke_operator_access('default', '');
+SELECT user_id IS NOT NULL AS deleted FROM keywright.delete_user('regress-operator') AS user_id;
+SELECT user_id IS NOT NULL AS deleted FROM keywright.delete_user('regress-person') AS user_id;
+SELECT keywright.delete_resource('organization', 'regress-later');
+RESET SESSION AUTHORIZATION;

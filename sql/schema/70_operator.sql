@@ -1,0 +1,62 @@
+-- What the operator of a control plane calls: everything it needs, in one call.
+
+CREATE FUNCTION keywright.operator_key_name(
+  namespace text, name text, prefix text DEFAULT 'coder-k8s-operator-') RETURNS text
+LANGUAGE c IMMUTABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'operator_key_name_wrapper';
+COMMENT ON FUNCTION keywright.operator_key_name(text, text, text) IS
+'The name of a control plane''s key: the prefix and 16 hexadecimal digits, FNV-1a-64 of namespace, a NUL byte and name. The same on every run, and different for each control plane.
+Arguments: namespace and name of the control plane, as they are; prefix (the username and a dash).
+Errors: 22023 namespace or name is empty, or the prefix is not a username of lower case letters, digits and single dashes, and a dash.';
+
+CREATE FUNCTION keywright.ensure_operator_access(
+  namespace text, name text, existing_token text DEFAULT NULL, lifetime interval DEFAULT '365 days',
+  renew_before interval DEFAULT '30 days', prefix text DEFAULT 'coder-k8s-operator-',
+  OUT user_id uuid, OUT key_id text, OUT key_name text, OUT token text, OUT outcome text, OUT reason text,
+  OUT expires_at timestamptz)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  username text;
+BEGIN
+  key_name := keywright.operator_key_name(namespace, name, prefix);
+  username := left(prefix, -1);
+  user_id := (SELECT u.user_id FROM keywright.ensure_system_user(username, username || '@coder-k8s.invalid') AS u);
+  SELECT k.key_id, k.token, k.outcome, k.reason, k.expires_at
+    INTO key_id, token, outcome, reason, expires_at
+    FROM keywright.ensure_api_key(
+      username, key_name, btrim(existing_token, E' \t\r\n'), lifetime => lifetime, renew_before => renew_before) AS k;
+END
+$$;
+COMMENT ON FUNCTION keywright.ensure_operator_access(text, text, text, interval, interval, text) IS
+'Everything the operator of a control plane needs, in one call: the system user, its standing in every organization, and a live key of its own. A reconciler calls it each time with the token it has stored, and stores the one it gets back. Nothing is written when nothing has to change.
+Arguments: namespace and name of the control plane; existing_token (what is stored; null, empty or anything: white space around it does not count); lifetime of a new key; renew_before (rotate when no more than this is left); prefix (the username and a dash; control planes with the same one share the user, and never a key).
+Result: user_id; key_id; key_name; token (the one to use from now on; null when the outcome is concurrent); outcome and reason as for ensure_api_key; expires_at.
+Errors: 22023 malformed argument; 42710 the user is human or a service, or belongs to another manager.';
+
+CREATE FUNCTION keywright.revoke_operator_access(
+  namespace text, name text, prefix text DEFAULT 'coder-k8s-operator-') RETURNS boolean
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  wanted constant text := keywright.operator_key_name(namespace, name, prefix);
+  owner constant uuid := (SELECT u.user_id FROM keywright.users AS u
+                           WHERE lower(u.username) = left(prefix, -1) AND u.deleted_at IS NULL);
+  revoked boolean := false;
+BEGIN
+  IF NOT EXISTS (SELECT FROM keywright.api_keys AS k
+                  WHERE k.user_id = owner AND k.name = wanted AND k.revoked_at IS NULL) THEN
+    RETURN false;
+  END IF;
+  -- Mints in flight are waited for.
+  PERFORM FROM keywright.users AS u WHERE u.user_id = owner FOR NO KEY UPDATE;
+  SELECT coalesce(bool_or(keywright.revoke_api_key(k.key_id, 'operator access revoked')), false) INTO revoked
+    FROM keywright.api_keys AS k
+   WHERE k.user_id = owner AND k.name = wanted AND k.revoked_at IS NULL;
+  RETURN revoked;
+END
+$$;
+COMMENT ON FUNCTION keywright.revoke_operator_access(text, text, text) IS
+'Revokes the keys of a control plane, also one that was rotated and is in its grace. The user and the keys of other control planes stay. Can be called again.
+Result: true when something was revoked, false when there was nothing to revoke.
+Errors: 22023 malformed argument.';
