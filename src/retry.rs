@@ -11,10 +11,12 @@ const ATTEMPTS: usize = 50;
 /// A deadlock may be the caller's own, by what its transaction did before, and then trying again does not end it.
 const DEADLOCKS: usize = 2;
 
+const STALE: usize = 10;
+
 /// Runs a call, each time in a subtransaction of its own, until no race is lost. What a lost attempt did and locked is
 /// let go. Any other error is the caller's.
 pub fn patiently<'a, R>(call: impl Fn() -> Result<R, Failure<'a>>) -> Result<R, Failure<'a>> {
-    let mut deadlocks = 0;
+    let (mut deadlocks, mut stale) = (0, 0);
     for _ in 0..ATTEMPTS {
         match attempt(&call) {
             Ok(Err(Failure::Contended)) => (),
@@ -23,10 +25,21 @@ pub fn patiently<'a, R>(call: impl Fn() -> Result<R, Failure<'a>>) -> Result<R, 
             Err(CaughtError::PostgresError(report)) if is_deadlock(&report) && deadlocks < DEADLOCKS => {
                 deadlocks += 1;
             }
+            Err(CaughtError::PostgresError(report)) if is_stale(&report) && stale < STALE => stale += 1,
             Err(error) => error.rethrow(),
         }
     }
     Err(Failure::Contended)
+}
+
+/// What was looked at has changed: a role is called otherwise now, say. If it stays so, that is the error.
+fn is_stale(report: &ErrorReportWithLevel) -> bool {
+    [
+        Code::ERRCODE_UNDEFINED_OBJECT,
+        Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+    ]
+    .contains(&report.sql_error_code())
 }
 
 fn is_deadlock(report: &ErrorReportWithLevel) -> bool {

@@ -491,6 +491,20 @@ fn a_name_taken_over_takes_nothing_over() {
     client.batch_execute("ALTER ROLE \"kwo_würde\" INHERIT").unwrap();
     plane.batch_execute("SELECT * FROM keywright.reconcile_authenticators()").unwrap();
     assert_eq!(one::<i64>(&mut plane, "SELECT count(*) FROM keywright.authenticator_status()"), 0);
+    // Other things that somebody may have put there in this encoding are findings, and stop nothing else.
+    client
+        .batch_execute(
+            "ALTER ROLE \"kwo_würde\" SET pgrst.db_pre_request = 'public.fé';
+             UPDATE keywright.authenticators SET managed_by = 'é' WHERE service = 'rest'",
+        )
+        .unwrap();
+    let codes: String = one(&mut plane, "SELECT string_agg(code, ',') FROM keywright.authenticator_status()");
+    assert_eq!(codes, "pre_request_missing");
+    plane.batch_execute("SELECT * FROM keywright.reconcile_authenticators()").unwrap();
+    assert_eq!(
+        code(&mut client, "SELECT keywright.grant_authenticator('rest', 'kwo_user', 'kwo_anon')"),
+        "42710"
+    );
     plane.batch_execute("SELECT keywright.revoke_authenticator('rest')").unwrap();
     let state = "SELECT rolinherit AND NOT EXISTS (SELECT FROM pg_auth_members WHERE member = r.oid) FROM pg_roles AS r WHERE oid = ";
     assert!(one::<bool>(&mut client, &format!("{state}{number}")));
@@ -660,6 +674,84 @@ fn a_schema_dropped_meanwhile_is_a_finding() {
         over.store(true, Ordering::Relaxed);
     });
     drop_roles(&mut client, "kwz_");
+}
+
+/// Roles are dropped and made again while services are reconciled: no error, and no membership of a role that is gone.
+#[test]
+fn a_role_dropped_while_services_are_reconciled() {
+    let database = Database::new("dropping");
+    let mut client = database.connect();
+    drop_roles(&mut client, "kwq_");
+    client
+        .batch_execute(
+            "CREATE ROLE kwq_app LOGIN; CREATE ROLE kwq_x; CREATE ROLE kwq_d;
+             SELECT keywright.grant_authenticator('rest', 'kwq_app', 'kwq_x', '{kwq_d}')",
+        )
+        .unwrap();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut dropper = database.connect();
+            while !over.load(Ordering::Relaxed) {
+                // What Postgres says to who drops a role that is just being granted is not ours.
+                _ = dropper.batch_execute("DROP ROLE kwq_d");
+                _ = dropper.batch_execute("CREATE ROLE kwq_d");
+            }
+        });
+        let callers = [0, 1].map(|_| {
+            scope.spawn(|| {
+                let mut caller = database.connect();
+                for _ in 0..400 {
+                    caller.batch_execute("SELECT * FROM keywright.reconcile_authenticators()").unwrap();
+                }
+            })
+        });
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    let orphans = "SELECT count(*) FROM pg_auth_members AS m WHERE NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = m.roleid)";
+    assert_eq!(one::<i64>(&mut client, orphans), 0);
+    client.batch_execute("SELECT keywright.revoke_authenticator('rest')").unwrap();
+    drop_roles(&mut client, "kwq_");
+}
+
+/// What is wanted may arrive in any shape: one reconcile does what can be done, and takes nothing that may be meant.
+#[test]
+fn one_reconcile_is_enough_whatever_arrives() {
+    let database = Database::new("arrives");
+    let mut client = database.connect();
+    drop_roles(&mut client, "kwj_");
+    client
+        .batch_execute(
+            "CREATE ROLE kwj_app LOGIN; CREATE ROLE kwj_anon; CREATE ROLE kwj_x;
+             SELECT keywright.grant_authenticator('rest', 'kwj_app', 'kwj_anon', '{kwj_x}');
+             ALTER ROLE kwj_x RENAME TO kwj_y; CREATE ROLE kwj_x;
+             UPDATE keywright.authenticators SET jwt_roles = '{kwj_x,kwj_y}'",
+        )
+        .unwrap();
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM keywright.authenticator_status()"), 1);
+    client.batch_execute("SELECT * FROM keywright.reconcile_authenticators()").unwrap();
+    assert!(is_member(&mut client, "kwj_app", "kwj_x") && is_member(&mut client, "kwj_app", "kwj_y"));
+    let before = fingerprint(&mut client, "kwj_");
+    client.batch_execute("SELECT * FROM keywright.reconcile_authenticators()").unwrap();
+    assert_eq!(fingerprint(&mut client, "kwj_"), before);
+    // A name that nobody has: what the service has may be what it means.
+    client
+        .batch_execute(
+            "UPDATE keywright.authenticators SET jwt_roles = '{kwj_x,kwj_z}'; SELECT * FROM keywright.reconcile_authenticators()",
+        )
+        .unwrap();
+    assert!(is_member(&mut client, "kwj_app", "kwj_y"));
+    for list in ["{kwj_x,NULL}", "{{kwj_x,kwj_y}}"] {
+        assert_eq!(
+            code(&mut client, &format!("UPDATE keywright.authenticators SET jwt_roles = '{list}'")),
+            "23514"
+        );
+    }
+    client.batch_execute("SELECT keywright.revoke_authenticator('rest')").unwrap();
+    drop_roles(&mut client, "kwj_");
 }
 
 /// A deadlock that the caller's own transaction is part of ends, and soon.

@@ -10,8 +10,14 @@ CREATE TABLE keywright.authenticators (
       AND service OPERATOR(pg_catalog.~) '^[a-z0-9]+(-[a-z0-9]+)*$'),
   connect_as text COLLATE pg_catalog."C" NOT NULL,
   anon_role text COLLATE pg_catalog."C" NOT NULL,
-  jwt_roles text[] COLLATE pg_catalog."C" NOT NULL,
-  schemas text[] COLLATE pg_catalog."C" NOT NULL,
+  jwt_roles text[] COLLATE pg_catalog."C" NOT NULL
+    CONSTRAINT authenticators_jwt_roles_check CHECK (
+      coalesce(pg_catalog.array_ndims(jwt_roles), 1) OPERATOR(pg_catalog.=) 1
+      AND pg_catalog.array_position(jwt_roles, NULL) IS NULL),
+  schemas text[] COLLATE pg_catalog."C" NOT NULL
+    CONSTRAINT authenticators_schemas_check CHECK (
+      coalesce(pg_catalog.array_ndims(schemas), 1) OPERATOR(pg_catalog.=) 1
+      AND pg_catalog.array_position(schemas, NULL) IS NULL),
   noinherit boolean NOT NULL,
   managed_by text,
   created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -32,6 +38,8 @@ COMMENT ON COLUMN keywright.authenticators.created_at IS 'When the service was f
 COMMENT ON COLUMN keywright.authenticators.updated_at IS 'When the row last changed.';
 COMMENT ON CONSTRAINT authenticators_pkey ON keywright.authenticators IS 'A service is described once.';
 COMMENT ON INDEX keywright.authenticators_pkey IS 'A service is described once.';
+COMMENT ON CONSTRAINT authenticators_jwt_roles_check ON keywright.authenticators IS 'A plain list of names.';
+COMMENT ON CONSTRAINT authenticators_schemas_check ON keywright.authenticators IS 'A plain list of names.';
 COMMENT ON CONSTRAINT authenticators_service_check ON keywright.authenticators IS 'The form of a service''s name.';
 
 CREATE TABLE keywright.authenticator_allowances (

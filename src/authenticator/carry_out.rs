@@ -1,7 +1,7 @@
 //! Does what was planned, and writes the ledger, all in the transaction of the caller.
 
 use super::step;
-use super::world::{BY_GRANTOR, LEDGER, databases, look_at, numbers};
+use super::world::{BY_GRANTOR, LEDGER, databases, look_at};
 use crate::error::Failure;
 use crate::spi;
 use keywright_core::authenticator::findings::GRANTOR;
@@ -19,14 +19,14 @@ pub fn queue() {
     utility("LOCK TABLE pg_catalog.pg_db_role_setting IN SHARE UPDATE EXCLUSIVE MODE");
 }
 
-/// Looks at roles that stay: nobody drops one of those that matter to these services before the transaction ends, as a
+/// Looks at roles that stay: nobody drops one of those that matter to a service, or to any, before the transaction ends, as a
 /// grant alone would let them before PostgreSQL 16.
-pub fn hold(look: impl Fn() -> World, services: &[&str], desired: &[Desired]) -> World {
+pub fn hold(look: impl Fn() -> World, service: Option<&str>, desired: &[Desired]) -> World {
     step::at("looking at roles");
     let mut held = BTreeSet::new();
     loop {
         let world = look();
-        let matter = matter(&world, services, desired);
+        let matter = matter(&world, service, desired);
         if matter.is_subset(&held) {
             return world;
         }
@@ -41,8 +41,11 @@ pub fn hold(look: impl Fn() -> World, services: &[&str], desired: &[Desired]) ->
     }
 }
 
-fn matter(world: &World, services: &[&str], desired: &[Desired]) -> BTreeSet<authenticator::Oid> {
-    let noted = services.iter().flat_map(|service| world.ledger.claimed_by(world.database.oid, service));
+fn matter(world: &World, service: Option<&str>, desired: &[Desired]) -> BTreeSet<authenticator::Oid> {
+    let noted = world.ledger.entries.iter().filter(|entry| match service {
+        Some(service) => entry.claimed_by(world.database.oid, service),
+        None => true,
+    });
     let noted = noted.flat_map(|entry| match entry.kind {
         Kind::Membership => vec![entry.member.oid, entry.object.oid],
         Kind::Noinherit | Kind::Connect => vec![entry.member.oid],
@@ -67,11 +70,11 @@ fn statement(parts: &[&[u8]]) {
     spi::utility(&sql);
 }
 
-/// What a role is called now, quoted; a name that is no role's when it is gone.
-fn identifier(role: authenticator::Oid) -> Vec<u8> {
+/// What a role is called now, quoted.
+fn identifier(role: authenticator::Oid) -> Result<Vec<u8>, Failure<'static>> {
     const NAME: &str =
         "SELECT pg_catalog.quote_ident(r.rolname) FROM pg_catalog.pg_roles AS r WHERE r.oid = $1";
-    spi::read(NAME, &[Oid::from(role).into()], |row| row.must(1)).pop().unwrap_or_else(|| b"\"\"".to_vec())
+    spi::read(NAME, &[Oid::from(role).into()], |row| row.must(1)).pop().ok_or(Failure::Contended)
 }
 
 fn this_database() -> Vec<u8> {
@@ -96,10 +99,10 @@ pub fn carry_out(world: &mut World, before: &Ledger, steps: &[Step]) -> Result<(
         ));
     }
     for step in &changes {
-        change(world, step);
+        change(world, step)?;
     }
     if BY_GRANTOR {
-        tidy(steps);
+        tidy();
     } else {
         mark(world, &changes);
     }
@@ -138,10 +141,10 @@ pub fn is_clean(world: &World) -> bool {
         && spi::read(OURS, &[Oid::from(oid).into()], |row| row.must(1)).pop() == Some(true)
 }
 
-fn change(world: &World, step: &Step) {
+fn change(world: &World, step: &Step) -> Result<(), Failure<'static>> {
     let Need { kind, member, object } = step.need;
     let undo = step.outcome == Outcome::Undone;
-    let member = identifier(member);
+    let member = identifier(member)?;
     match (kind, undo) {
         (Kind::Noinherit, false) => statement(&[b"ALTER ROLE ", &member, b" NOINHERIT"]),
         (Kind::Noinherit, true) => statement(&[b"ALTER ROLE ", &member, b" INHERIT"]),
@@ -152,7 +155,7 @@ fn change(world: &World, step: &Step) {
             statement(&[b"REVOKE CONNECT ON DATABASE ", &this_database(), b" FROM ", &member]);
         }
         (Kind::Membership, false) if BY_GRANTOR => {
-            let role = identifier(object);
+            let role = identifier(object)?;
             let may_grant = |edge: &Membership| {
                 edge.role == object
                     && Some(edge.member) == world.grantor
@@ -174,37 +177,29 @@ fn change(world: &World, step: &Step) {
             };
             statement(&[b"GRANT ", &role, b" TO ", &member, options, GRANTOR.as_bytes()]);
         }
-        (Kind::Membership, false) => statement(&[b"GRANT ", &identifier(object), b" TO ", &member]),
+        (Kind::Membership, false) => statement(&[b"GRANT ", &identifier(object)?, b" TO ", &member]),
         (Kind::Membership, true) => {
             let by = if BY_GRANTOR {
                 [b" GRANTED BY ".as_slice(), GRANTOR.as_bytes()]
             } else {
                 [b"".as_slice(), b""]
             };
-            statement(&[b"REVOKE ", &identifier(object), b" FROM ", &member, by[0], by[1]]);
+            statement(&[b"REVOKE ", &identifier(object)?, b" FROM ", &member, by[0], by[1]]);
         }
     }
+    Ok(())
 }
 
 /// The right to grant a role is given back when nothing granted by it is left.
-fn tidy(steps: &[Step]) {
+fn tidy() {
     const SPARE: &str = r#"
         SELECT pg_catalog.quote_ident(r.rolname)
           FROM pg_catalog.pg_auth_members AS m
           JOIN pg_catalog.pg_roles AS g ON g.oid = m.member
           JOIN pg_catalog.pg_roles AS r ON r.oid = m.roleid
-         WHERE g.rolname = $1 AND m.roleid = ANY ($2) AND m.grantor = 10
+         WHERE g.rolname = $1 AND m.grantor = 10
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members AS o WHERE o.roleid = m.roleid AND o.grantor = g.oid)"#;
-    let undone: BTreeSet<authenticator::Oid> = steps
-        .iter()
-        .filter(|step| step.need.kind == Kind::Membership)
-        .filter(|step| [Outcome::Undone, Outcome::Gone].contains(&step.outcome))
-        .map(|step| step.need.object)
-        .collect();
-    if undone.is_empty() {
-        return;
-    }
-    for role in spi::read(SPARE, &[GRANTOR.into(), numbers(undone).into()], |row| row.must::<Vec<u8>>(1)) {
+    for role in spi::read(SPARE, &[GRANTOR.into()], |row| row.must::<Vec<u8>>(1)) {
         statement(&[b"REVOKE ", &role, b" FROM ", GRANTOR.as_bytes()]);
     }
 }

@@ -30,13 +30,17 @@ impl Wanted<'_> {
 
     /// What has to be written, if this manager may.
     pub fn differs(&self) -> Result<Option<Change>, Failure<'static>> {
-        const MANAGER: &str = "SELECT managed_by FROM keywright.authenticators WHERE service = $1";
+        const MANAGER: &str = r#"
+            SELECT a.managed_by, $2 IS NOT DISTINCT FROM a.managed_by FROM keywright.authenticators AS a WHERE a.service = $1"#;
         let service = self.desired.service.as_str();
         let Some(found) = find(service) else { return Ok(Some(Change::New)) };
-        let manager: Option<String> = spi::read(MANAGER, &[service.into()], |row| row.get(1)).pop().flatten();
+        let args = [service.into(), spi::text(self.managed_by)];
+        let (manager, ours): (Option<Vec<u8>>, bool) =
+            spi::read(MANAGER, &args, |row| (row.get(1), row.must(2))).pop().unwrap_or_default();
         let same = found == self.desired;
         match manager {
-            Some(manager) if !same && Some(manager.as_bytes()) != self.managed_by => {
+            Some(manager) if !same && !ours => {
+                let manager = String::from_utf8_lossy(&manager).into_owned();
                 let what = format!("authenticator {}", quoted(service.as_bytes()));
                 Err(Failure::OtherManager { what, manager })
             }
@@ -75,7 +79,21 @@ impl Wanted<'_> {
 
 /// A row as JSON, which is UTF-8 whatever the encoding of the database and wherever the row comes from.
 fn from_row(row: &spi::Row) -> Option<Desired> {
-    serde_json::from_slice(&row.must::<Vec<u8>>(1)).ok()
+    let json: Vec<u8> = row.must(1);
+    let mut desired: Desired = serde_json::from_slice(&json).ok()?;
+    let lists = desired.jwt_roles.iter_mut().chain(&mut desired.schemas);
+    for name in lists.chain([&mut desired.connect_as, &mut desired.anon_role]) {
+        // What this database has no name for is nobody's here.
+        if args::name(name.as_bytes()).is_none() {
+            *name = name.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
+        }
+    }
+    Some(desired)
+}
+
+pub fn is_there(service: &str) -> bool {
+    const THERE: &str = "SELECT FROM keywright.authenticators AS a WHERE a.service = $1";
+    !spi::read(THERE, &[service.into()], |_| ()).is_empty()
 }
 
 pub fn find(service: &str) -> Option<Desired> {
@@ -105,12 +123,12 @@ pub fn forget(service: &str) {
 pub fn current_names(desired: &Desired) -> Result<BTreeMap<String, String>, Failure<'static>> {
     let world = world::look(std::slice::from_ref(desired));
     let names = desired.roles().into_iter().chain([desired.connect_as.as_str()]);
-    names.map(|name| Ok((name.to_owned(), current_name(&world, &desired.service, name)?))).collect()
+    names.map(|name| Ok((name.to_owned(), current_name(&world, desired, name)?))).collect()
 }
 
-fn current_name(world: &World, service: &str, name: &str) -> Result<String, Failure<'static>> {
+fn current_name(world: &World, desired: &Desired, name: &str) -> Result<String, Failure<'static>> {
     const EXACTLY: &str = "SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = $1 AND r.rolname = $2";
-    let Some(oid) = world.role_of(service, name) else { return Ok(name.to_owned()) };
+    let Some(oid) = world.meant(desired).get(name).copied() else { return Ok(name.to_owned()) };
     let now = world.graph.name(oid);
     if spi::read(EXACTLY, &[pg_sys::Oid::from(oid).into(), now.into()], |_| ()).is_empty() {
         let sentence = "A role of the service has a name with other characters than ASCII, which takes a database in UTF8.";
@@ -127,7 +145,7 @@ pub fn served_by(login: Oid) -> Result<Vec<(Desired, String)>, Failure<'static>>
         .into_iter()
         .filter(|desired| world.role_of(&desired.service, &desired.connect_as) == Some(login))
         .map(|desired| {
-            let anon_role = current_name(&world, &desired.service, &desired.anon_role)?;
+            let anon_role = current_name(&world, &desired, &desired.anon_role)?;
             Ok((desired, anon_role))
         })
         .collect()

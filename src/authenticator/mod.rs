@@ -93,7 +93,7 @@ fn grant(wanted: &Wanted, caller: &Caller) -> Result<(World, Vec<Step>), Failure
         return Ok((look(), Vec::new()));
     }
     queue();
-    let mut world = hold(look, &[&desired.service], std::slice::from_ref(desired));
+    let mut world = hold(look, Some(&desired.service), std::slice::from_ref(desired));
     let stored = wanted.differs()?;
     let mut found = preflight::preflight(&world, desired, |name| world.graph.find(name));
     found.extend(not_allowed(&world, desired, |name| world.graph.find(name), caller));
@@ -136,7 +136,7 @@ fn revoke_authenticator(
 /// No steps at all when the service was there and the ledger knows nothing of it.
 fn revoke(service: &str) -> Result<(World, Option<Vec<Step>>), Failure<'static>> {
     let known = |world: &World| {
-        desired::find(service).is_some()
+        desired::is_there(service)
             || world.ledger.services(world.database.oid).iter().any(|claimant| claimant == service)
     };
     let world = world::look(&[]);
@@ -144,7 +144,7 @@ fn revoke(service: &str) -> Result<(World, Option<Vec<Step>>), Failure<'static>>
         return Ok((world, Some(Vec::new())));
     }
     queue();
-    let mut world = hold(|| world::look(&[]), &[service], &[]);
+    let mut world = hold(|| world::look(&[]), Some(service), &[]);
     if !known(&world) {
         return Ok((world, Some(Vec::new())));
     }
@@ -182,15 +182,15 @@ fn reconcile_authenticators(fcinfo: pg_sys::FunctionCallInfo) -> Result<Rows, Er
 type Plan = (World, Vec<Step>, Vec<(String, Finding)>);
 
 fn reconcile(caller: &Caller) -> Result<Plan, Failure<'static>> {
-    let (world, steps, findings) = plan(caller);
+    let desired = desired::all();
+    let (world, steps, findings) = plan(world::look(&desired), &desired, caller);
     if steps.is_empty() && world.ledger == world::ledger() {
         return Ok((world, steps, findings));
     }
     queue();
-    let services = world.ledger.services(world.database.oid);
-    let services: Vec<&str> = services.iter().map(String::as_str).collect();
-    hold(|| world::look(&desired::all()), &services, &desired::all());
-    let (mut world, steps, findings) = plan(caller);
+    let desired = desired::all();
+    let held = hold(|| world::look(&desired), None, &desired);
+    let (mut world, steps, findings) = plan(held, &desired, caller);
     let written = world::ledger();
     carry_out(&mut world, &written, &steps)?;
     if !steps.is_empty() {
@@ -200,14 +200,13 @@ fn reconcile(caller: &Caller) -> Result<Plan, Failure<'static>> {
 }
 
 /// What has to be done for every service, and what its owner has to mend.
-fn plan(caller: &Caller) -> Plan {
-    let desired = desired::all();
-    let mut world = world::look(&desired);
+fn plan(mut world: World, desired: &[Desired], caller: &Caller) -> Plan {
     let mut steps = Vec::new();
     let mut findings = Vec::new();
     let mut settled = Vec::new();
-    for service in &desired {
-        let resolve = |name: &str| world.role_of(&service.service, name);
+    for service in desired {
+        let meant = world.meant(service);
+        let resolve = |name: &str| meant.get(name).copied();
         let mut found = preflight::preflight(&world, service, resolve);
         found.extend(not_allowed(&world, service, resolve, caller));
         let errors = found.into_iter().filter(|finding| finding.severity == Severity::Error);
@@ -215,7 +214,10 @@ fn plan(caller: &Caller) -> Plan {
         if !errors.iter().any(|(_, finding)| finding.is_danger()) {
             let needs = world.needs(service, resolve);
             steps.extend(world.claim_all(&service.service, &needs));
-            settled.push((service.service.as_str(), needs));
+            // While a name means nobody, what the service has may be what it means.
+            if !errors.iter().any(|(_, finding)| finding.code == "role_missing") {
+                settled.push((service.service.as_str(), needs));
+            }
         }
         findings.extend(errors);
     }
@@ -223,7 +225,7 @@ fn plan(caller: &Caller) -> Plan {
         steps.extend(world.release_rest(service, &needs));
     }
     for service in world.ledger.services(world.database.oid) {
-        if !desired.iter().any(|desired| desired.service == service) {
+        if !desired::is_there(&service) {
             steps.extend(world.settle(&service, None, |_, _| None));
         }
     }

@@ -174,7 +174,12 @@ fn pre_request(found: &mut Vec<Finding>, world: &World, desired: &Desired, conne
          WHERE p.proname = $1 AND n.nspname = ANY ($2) AND p.pronargs = p.pronargdefaults"#;
     let name = world.graph.name(connect_as);
     let args = [pg_sys::Oid::from(connect_as).into(), name.into(), desired.service.as_str().into()];
-    let named: Vec<Option<String>> = spi::read(NAMED, &args, |row| row.get(1));
+    // What can not be read here is no function of this database.
+    let text = |bytes: Vec<u8>| match args::name(&bytes) {
+        Some(name) => name.to_owned(),
+        None => bytes.iter().map(|byte| if byte.is_ascii() { *byte as char } else { '?' }).collect(),
+    };
+    let named: Vec<Option<String>> = spi::read(NAMED, &args, |row| row.get(1).map(text));
     for function in named.into_iter().flatten().filter(|function| !function.is_empty()) {
         let (schemas, name) = match function.split_once('.') {
             Some((schema, name)) => (vec![schema.to_owned()], name),

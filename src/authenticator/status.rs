@@ -42,10 +42,11 @@ pub fn all() -> Vec<Drift> {
     let world = world::look(&services);
     let mut drift = Vec::new();
     for service in &services {
-        drift.extend(differences(&world, service, |name| world.role_of(&service.service, name)));
+        let meant = world.meant(service);
+        drift.extend(differences(&world, service, |name| meant.get(name).copied()));
     }
     for service in world.ledger.services(world.database.oid) {
-        if !services.iter().any(|desired| desired.service == service) {
+        if !desired::is_there(&service) {
             let held = world.ledger.claimed_by(world.database.oid, &service);
             drift.extend(held.map(|entry| left_over(&world, Some(&service), entry)));
         }

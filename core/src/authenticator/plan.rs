@@ -83,6 +83,22 @@ impl World {
         self.ledger.role_of(self.database.oid, service, name).or_else(|| self.graph.find(name))
     }
 
+    /// The roles a service means by its names. Where two names come to one role, because names have moved since, all that take
+    /// part mean who has them now.
+    pub fn meant(&self, desired: &Desired) -> BTreeMap<String, Oid> {
+        let names = || desired.roles().into_iter().chain([desired.connect_as.as_str()]);
+        let noted: BTreeMap<&str, Option<Oid>> =
+            names().map(|name| (name, self.role_of(&desired.service, name))).collect();
+        noted
+            .iter()
+            .filter_map(|(name, oid)| {
+                let shared = noted.iter().any(|(other, number)| other != name && number == oid);
+                let oid = if shared { self.graph.find(name) } else { *oid };
+                Some(((*name).to_owned(), oid?))
+            })
+            .collect()
+    }
+
     /// What a service needs, as far as its roles exist, with the names it uses.
     pub fn needs(
         &self,

@@ -60,6 +60,20 @@ fn settle(world: &mut World, service: &str, wanted: bool) -> Vec<(Kind, Oid, Out
         .collect()
 }
 
+#[test]
+fn two_names_never_mean_one_role() {
+    let mut world = world(true);
+    grant(&mut world, "a");
+    // user has become "anon2", and another role is called "user" now.
+    world.graph.roles.get_mut(&USER).unwrap().name = "anon2".into();
+    world.graph.roles.insert(30, Role { name: "user".into(), ..Role::default() });
+    let mut wanted = desired("a");
+    assert_eq!(world.meant(&wanted)["user"], USER);
+    wanted.jwt_roles.push("anon2".into());
+    let meant = world.meant(&wanted);
+    assert_eq!((meant["user"], meant["anon2"], meant["anon"]), (30, USER, ANON));
+}
+
 /// What carrying the steps out would do to the catalog.
 fn carry_out(world: &mut World, steps: &[(Kind, Oid, Outcome)]) {
     for (kind, object, outcome) in steps {
