@@ -256,7 +256,7 @@ pub fn describe(world: &World, step: &Step) -> (&'static str, String) {
     }
 }
 
-/// Everything that was noted with the name a role had then.
+/// What a role is called now, or was when it was noted.
 pub fn named(world: &World, party: &Party) -> String {
     match world.graph.roles.get(&party.oid) {
         Some(role) => role.name.clone(),

@@ -143,7 +143,7 @@ pub fn served_by(login: Oid) -> Result<Vec<(Desired, String)>, Failure<'static>>
     let world = world::look(&services);
     services
         .into_iter()
-        .filter(|desired| world.role_of(&desired.service, &desired.connect_as) == Some(login))
+        .filter(|desired| world.meant(desired).get(&desired.connect_as) == Some(&login))
         .map(|desired| {
             let anon_role = current_name(&world, &desired, &desired.anon_role)?;
             Ok((desired, anon_role))
@@ -154,11 +154,10 @@ pub fn served_by(login: Oid) -> Result<Vec<(Desired, String)>, Failure<'static>>
 /// True when another service logs in as the same role.
 pub fn shares_its_login(desired: &Desired) -> Result<bool, Failure<'static>> {
     let world = world::look(std::slice::from_ref(desired));
-    let login = world.role_of(&desired.service, &desired.connect_as);
-    Ok(match login {
-        Some(login) => served_by(login)?.len() > 1,
-        None => false,
-    })
+    match world.meant(desired).get(&desired.connect_as) {
+        Some(login) => Ok(served_by(*login)?.len() > 1),
+        None => Ok(false),
+    }
 }
 
 /// The name of this database, for whoever connects to it.

@@ -99,7 +99,8 @@ fn grant(wanted: &Wanted, caller: &Caller) -> Result<(World, Vec<Step>), Failure
     found.extend(not_allowed(&world, desired, |name| world.graph.find(name), caller));
     require_fit(&desired.service, found)?;
     let written = world::ledger();
-    let steps = world.settle(&desired.service, Some(desired), |world, name| world.graph.find(name));
+    let needs = world.needs(desired, |name| world.graph.find(name));
+    let steps = world.settle(&desired.service, &needs);
     step::at("storing the service");
     wanted.store(stored);
     carry_out(&mut world, &written, &steps)?;
@@ -150,7 +151,7 @@ fn revoke(service: &str) -> Result<(World, Option<Vec<Step>>), Failure<'static>>
     }
     let noted = world.ledger.claimed_by(world.database.oid, service).next().is_some();
     let written = world::ledger();
-    let steps = world.settle(service, None, |_, _| None);
+    let steps = world.settle(service, &[]);
     step::at("forgetting the service");
     desired::forget(service);
     carry_out(&mut world, &written, &steps)?;
@@ -226,7 +227,7 @@ fn plan(mut world: World, desired: &[Desired], caller: &Caller) -> Plan {
     }
     for service in world.ledger.services(world.database.oid) {
         if !desired::is_there(&service) {
-            steps.extend(world.settle(&service, None, |_, _| None));
+            steps.extend(world.settle(&service, &[]));
         }
     }
     steps.extend(world.settle_orphans());

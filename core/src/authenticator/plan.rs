@@ -283,21 +283,10 @@ impl World {
         Some(Step { service: service.to_owned(), need, outcome, reason })
     }
 
-    /// Everything that has to be done for a service: grants first. None when it is to have nothing any more.
-    pub fn settle(
-        &mut self,
-        service: &str,
-        desired: Option<&Desired>,
-        resolve: impl Fn(&World, &str) -> Option<Oid>,
-    ) -> Vec<Step> {
-        let wanted: Vec<_> = desired
-            .map(|desired| {
-                let world: &World = self;
-                world.needs(desired, |name| resolve(world, name))
-            })
-            .unwrap_or_default();
-        let mut steps = self.claim_all(service, &wanted);
-        steps.extend(self.release_rest(service, &wanted));
+    /// Everything that has to be done so that a service has what it needs and nothing else: grants first.
+    pub fn settle(&mut self, service: &str, wanted: &[(Need, Party, Party)]) -> Vec<Step> {
+        let mut steps = self.claim_all(service, wanted);
+        steps.extend(self.release_rest(service, wanted));
         steps
     }
 

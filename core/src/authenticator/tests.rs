@@ -53,8 +53,9 @@ const MEMBERSHIP: Need = Need { kind: Kind::Membership, member: APP, object: ANO
 
 fn settle(world: &mut World, service: &str, wanted: bool) -> Vec<(Kind, Oid, Outcome)> {
     let desired = desired(service);
+    let needs = world.needs(&desired, |name| world.graph.find(name));
     world
-        .settle(service, wanted.then_some(&desired), |world, name| world.graph.find(name))
+        .settle(service, if wanted { &needs } else { &[] })
         .into_iter()
         .map(|step| (step.need.kind, step.need.object, step.outcome))
         .collect()
@@ -239,7 +240,8 @@ fn a_renamed_role_is_found_by_the_ledger() {
     // Another service, which calls it by the new name, changes nothing for the first.
     let mut other = desired("b");
     other.connect_as = "renamed".into();
-    world.settle("b", Some(&other), |world, name| world.graph.find(name));
+    let needs = world.needs(&other, |name| world.graph.find(name));
+    world.settle("b", &needs);
     assert_eq!((world.role_of("a", "app"), world.role_of("b", "renamed")), (Some(APP), Some(APP)));
     world.ledger.prune(|role| role != APP, |_| true);
     assert_eq!(world.role_of("a", "app"), None);
