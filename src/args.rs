@@ -44,6 +44,14 @@ impl From<Faults> for Failure<'_> {
     }
 }
 
+/// Text for people to read: what can not be kept of it is shown as question marks.
+pub fn readable(bytes: &[u8]) -> String {
+    match name(bytes) {
+        Some(name) => name.to_owned(),
+        None => String::from_utf8_lossy(bytes).replace(|c: char| !c.is_ascii(), "?"),
+    }
+}
+
 /// Free text that is stored: checked, left as bytes.
 pub fn words<'a>(
     argument: &'static str,

@@ -150,8 +150,10 @@ pub enum Failure<'a> {
     CouldNotGrant {
         role: String,
     },
-    /// A client tried to set the cap on lifetimes when it connected.
-    CapOverridden,
+    /// A client tried to set what only a superuser may, when it connected.
+    Overridden {
+        setting: String,
+    },
     /// It came up after the snapshot of this REPEATABLE READ transaction.
     NewerThanTransaction {
         what: String,
@@ -165,7 +167,11 @@ pub enum Failure<'a> {
 impl From<Failure<'_>> for ErrorReport {
     #[track_caller]
     fn from(failure: Failure<'_>) -> Self {
+        let of_a_change = !matches!(failure, Failure::InvalidToken | Failure::NotPermitted { .. });
         let (code, message, detail, hint) = failure.parts();
+        if of_a_change {
+            crate::audit::refused(code, &message);
+        }
         let mut report = ErrorReport::new(code, message, "keywright");
         if !detail.is_empty() {
             report = report.set_detail(detail);
@@ -479,9 +485,9 @@ impl Failure<'_> {
                 "Only who could grant these roles by hand may allow it: with the ADMIN OPTION on each of them, or as superuser.",
                 "Ask a superuser.",
             ),
-            Failure::CapOverridden => parts(
+            Failure::Overridden { setting } => parts(
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                "permission denied to set parameter \"keywright.max_api_key_lifetime\"".into(),
+                format!("permission denied to set parameter \"{setting}\""),
                 "The client set it when it connected, which only a superuser may.",
                 "Connect without this option (PGOPTIONS, options).",
             ),

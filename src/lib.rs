@@ -15,6 +15,7 @@
 //! - `postgrest`: its settings and its file
 //! - `operator`: names for a control plane's own
 //! - `access`: capabilities and the privileges they stand for
+//! - `audit`: what changed and who did it, and telling who listens
 //! - `rules`: checks the SQL side asks for
 //!
 //! Below them: `probe` (rows by an index, under the latest snapshot), `spi` (our own statements), `definition` (what
@@ -28,6 +29,7 @@ use pgrx::{extension_sql_file, pg_guard, pg_module_magic};
 mod access;
 mod api_key;
 mod args;
+mod audit;
 mod authenticator;
 mod authority;
 mod clock;
@@ -61,7 +63,8 @@ extension_sql_file!("../sql/schema/60_authenticator.sql", name = "authenticator"
 extension_sql_file!("../sql/schema/65_postgrest.sql", name = "postgrest", requires = ["authenticator"]);
 extension_sql_file!("../sql/schema/70_operator.sql", name = "operator", requires = ["postgrest"]);
 extension_sql_file!("../sql/schema/80_access.sql", name = "access", requires = ["operator"]);
-extension_sql_file!("../sql/schema/90_maintenance.sql", name = "maintenance", requires = ["access"]);
+extension_sql_file!("../sql/schema/85_audit.sql", name = "audit", requires = ["access"]);
+extension_sql_file!("../sql/schema/90_maintenance.sql", name = "maintenance", requires = ["audit"]);
 extension_sql_file!("../sql/schema/99_privileges.sql", name = "privileges", finalize);
 
 #[pg_guard]

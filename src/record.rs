@@ -91,6 +91,20 @@ unsafe impl BoxRet for Rows {
     }
 }
 
+/// The result of an AFTER trigger: nothing that anybody looks at, but not a null.
+#[derive(Debug)]
+pub struct Nothing;
+
+pgrx::impl_sql_translatable!(Nothing, "trigger");
+
+// SAFETY: the result of an AFTER trigger is ignored; only the null flag is not.
+unsafe impl BoxRet for Nothing {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        // SAFETY: no pointer, and nobody follows it.
+        unsafe { fcinfo.return_raw_datum(pg_sys::Datum::from(0)) }
+    }
+}
+
 fn split(columns: &[Option<pg_sys::Datum>]) -> (Vec<pg_sys::Datum>, Vec<bool>) {
     columns.iter().map(|column| (column.unwrap_or(pg_sys::Datum::null()), column.is_none())).unzip()
 }

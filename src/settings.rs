@@ -27,16 +27,23 @@ static API_KEY_HEADER: GucSetting<Option<CString>> = GucSetting::<Option<CString
 /// Anyone's: it only chooses between the services of the session's own login.
 static SERVICE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
+/// A superuser's: whoever could turn it off would hide a revocation from who listens.
+static NOTIFY: GucSetting<bool> = GucSetting::<bool>::new(true);
+
+/// Days. A superuser's: an admin of keywright must not shorten the memory of what they did.
+static AUDIT_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(365);
+
 /// True when somebody had set the cap before the library was loaded, so that Postgres had to judge then
 /// whether they may.
 static CAP_WAS_SET: AtomicBool = AtomicBool::new(false);
+static RETENTION_WAS_SET: AtomicBool = AtomicBool::new(false);
 
 const CAP: &CStr = c"keywright.max_api_key_lifetime";
+const RETENTION: &CStr = c"keywright.audit_retention";
 
 pub fn define() {
-    // SAFETY: looks a setting up by name; null when there is none.
-    let before = unsafe { pgrx::pg_sys::GetConfigOption(CAP.as_ptr(), true, false) };
-    CAP_WAS_SET.store(!before.is_null(), Ordering::Relaxed);
+    CAP_WAS_SET.store(is_set(CAP), Ordering::Relaxed);
+    RETENTION_WAS_SET.store(is_set(RETENTION), Ordering::Relaxed);
     GucRegistry::define_enum_guc(
         c"keywright.api_key_brand",
         c"Brand of new API keys.",
@@ -71,6 +78,24 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    GucRegistry::define_bool_guc(
+        c"keywright.notify",
+        c"Notify the channel keywright of every change.",
+        c"A transaction that notifies takes a lock of the whole server to commit, and can not be prepared.",
+        &NOTIFY,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        RETENTION,
+        c"Days for which audit events are kept.",
+        c"What is older may be deleted by keywright.prune_audit_events and keywright.maintain.",
+        &AUDIT_RETENTION,
+        1,
+        36_525,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
     // SAFETY: the prefix is a static C string; called once while the library is loaded.
     unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"keywright".as_ptr()) }
 }
@@ -87,19 +112,35 @@ pub fn service() -> Option<String> {
     SERVICE.get().and_then(|service| service.into_string().ok())
 }
 
+pub fn notify() -> bool {
+    NOTIFY.get()
+}
+
 /// The cap in microseconds, if there is one.
-///
-/// A client can name the setting in its start-up options. It may not, so Postgres falls back to the default,
-/// which is no cap, and the administrator's value is lost: that must not be a way around it.
 pub fn max_api_key_lifetime() -> Result<Option<i64>, Failure<'static>> {
     let seconds = MAX_API_KEY_LIFETIME.get();
-    if seconds == 0 && CAP_WAS_SET.load(Ordering::Relaxed) && is_default() {
-        return Err(Failure::CapOverridden);
+    if seconds == 0 {
+        require_not_lost(CAP, &CAP_WAS_SET)?;
     }
     Ok((seconds > 0).then(|| i64::from(seconds) * 1_000_000))
 }
 
-fn is_default() -> bool {
-    const DEFAULT: &str = "SELECT FROM pg_catalog.pg_settings WHERE name = 'keywright.max_api_key_lifetime' AND source = 'default'";
-    !spi::read(DEFAULT, &[], |_| ()).is_empty()
+/// Days.
+pub fn audit_retention() -> Result<i32, Failure<'static>> {
+    require_not_lost(RETENTION, &RETENTION_WAS_SET)?;
+    Ok(AUDIT_RETENTION.get())
+}
+
+fn is_set(setting: &CStr) -> bool {
+    // SAFETY: looks a setting up by name; null when there is none.
+    unsafe { !pgrx::pg_sys::GetConfigOption(setting.as_ptr(), true, false).is_null() }
+}
+
+/// A client can name a superuser's setting in its start-up options. It may not, so Postgres falls back to the
+/// default, and the administrator's value is lost: that must not be a way around it.
+fn require_not_lost(setting: &CStr, was_set: &AtomicBool) -> Result<(), Failure<'static>> {
+    const DEFAULT: &str = "SELECT FROM pg_catalog.pg_settings WHERE name = $1 AND source = 'default'";
+    let lost = was_set.load(Ordering::Relaxed)
+        && !spi::read(DEFAULT, &[spi::text(setting.to_bytes())], |_| ()).is_empty();
+    if lost { Err(Failure::Overridden { setting: setting.to_string_lossy().into_owned() }) } else { Ok(()) }
 }

@@ -67,6 +67,12 @@ pub fn text<'a>(bytes: impl Into<Option<&'a [u8]>>) -> Arg<'a> {
     unsafe { DatumWithOid::new(bytes, PgBuiltInOids::TEXTOID.value()) }
 }
 
+/// As `text`, for bytes that do not live as long as the statement. They are copied into the memory of the call.
+pub fn owned_text(bytes: &[u8]) -> Arg<'static> {
+    // SAFETY: text and bytea are the same varlena.
+    unsafe { DatumWithOid::new(bytes.to_vec(), PgBuiltInOids::TEXTOID.value()) }
+}
+
 /// A moment, as `clock::now` gives it.
 pub fn time<'a>(moment: pg_sys::TimestampTz) -> Arg<'a> {
     // SAFETY: timestamptz is passed by value as the same 64-bit number.
@@ -133,6 +139,19 @@ pub fn count_once(sql: &str, args: &[Arg]) -> u64 {
     let mut touched = 0;
     run(|| prepare(sql, &types(args)), args, latest(), false, |processed, _| touched = processed);
     touched
+}
+
+/// As `write`, for a statement that names the transition tables of the trigger that is running.
+pub fn write_in_trigger(trigger: &pg_sys::TriggerData, sql: &'static str, args: &[Arg]) {
+    let _mark = Mark::set(true);
+    let plan = kept_plan(sql, args);
+    let registered = || {
+        let trigger: *const pg_sys::TriggerData = trigger;
+        // SAFETY: connected to SPI; the trigger's data lives as long as the call, and so longer than the connection.
+        unsafe { pg_sys::SPI_register_trigger_data(trigger.cast_mut()) };
+        plan()
+    };
+    run(registered, args, latest(), false, |_, _| ());
 }
 
 /// Runs a utility statement, such as GRANT, whose text was put together with quoted identifiers, which may be in any

@@ -12,6 +12,12 @@ AS 'MODULE_PATHNAME', 'writing_wrapper';
 COMMENT ON FUNCTION keywright._writing() IS
 'Internal. True while one of the extension''s own functions writes; false for a statement written by hand. Kept in backend memory, so no setting can forge it.';
 
+CREATE FUNCTION keywright._note_refusal(sqlstate text, message text) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'note_refusal_wrapper';
+COMMENT ON FUNCTION keywright._note_refusal(text, text) IS
+'Internal. Writes to the server''s log who was refused what; the error that follows takes everything else along.';
+
 -- The one place that raises an error with a constraint name. A native violation would print the row, hash
 -- included, and an error that passes through compiled code loses the constraint's name.
 CREATE FUNCTION keywright._refuse(
@@ -20,6 +26,7 @@ CREATE FUNCTION keywright._refuse(
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+  PERFORM keywright._note_refusal(_refuse.sqlstate, _refuse.message);
   RAISE EXCEPTION USING
     ERRCODE = _refuse.sqlstate, MESSAGE = _refuse.message, DETAIL = _refuse.detail, HINT = _refuse.hint,
     SCHEMA = 'keywright', TABLE = _refuse.table_name, CONSTRAINT = _refuse.constraint_name;

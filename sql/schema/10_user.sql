@@ -83,14 +83,13 @@ CREATE FUNCTION keywright._users_guard() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  RAISE EXCEPTION USING
-    ERRCODE = '42501',
-    MESSAGE = CASE tg_op
+  PERFORM keywright._refuse('42501', 'users', '',
+    CASE tg_op
       WHEN 'TRUNCATE' THEN 'table keywright.users can not be truncated'
       ELSE format('system user "%s" can not be changed by %s', old.username, tg_op) END,
-    DETAIL = 'System users are changed by the functions of keywright only.',
-    HINT = 'Call keywright.ensure_system_user, keywright.suspend_user or keywright.delete_user.',
-    SCHEMA = 'keywright', TABLE = 'users';
+    'System users are changed by the functions of keywright only.',
+    'Call keywright.ensure_system_user, keywright.suspend_user or keywright.delete_user.');
+  RETURN NULL;
 END
 $$;
 COMMENT ON FUNCTION keywright._users_guard() IS

@@ -128,10 +128,9 @@ CREATE FUNCTION keywright._role_bindings_guard() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  RAISE EXCEPTION USING
-    ERRCODE = '42501', MESSAGE = 'role bindings can not be changed by UPDATE',
-    DETAIL = 'A binding is made and taken away, never widened.',
-    HINT = 'Call keywright.bind_role and keywright.unbind_role.', SCHEMA = 'keywright', TABLE = 'role_bindings';
+  PERFORM keywright._refuse('42501', 'role_bindings', '', 'role bindings can not be changed by UPDATE',
+    'A binding is made and taken away, never widened.', 'Call keywright.bind_role and keywright.unbind_role.');
+  RETURN NULL;
 END
 $$;
 COMMENT ON FUNCTION keywright._role_bindings_guard() IS 'Internal. Refuses to change a binding by hand.';

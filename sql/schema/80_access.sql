@@ -76,6 +76,8 @@ SELECT f.signature, c.capability
     ('operator_key_name(text,text,text)',                                '{issuer,auditor,reconciler}'),
     ('ensure_operator_access(text,text,text,interval,interval,text)',    '{reconciler}'),
     ('revoke_operator_access(text,text,text)',                           '{reconciler}'),
+    ('list_audit_events(text,text,uuid,text,timestamp with time zone,timestamp with time zone,uuid,integer)', '{auditor}'),
+    ('prune_audit_events(integer)',                                      '{}'),
     ('purge_api_keys(interval,integer)',                                 '{}'),
     ('purge_gateway_keys()',                                            '{}'),
     ('maintain(interval,integer)',                                       '{}'),

@@ -1,6 +1,6 @@
 //! purge_api_keys: one bounded batch of keys that have been dead for long.
 
-use crate::{args, spi};
+use crate::{args, audit, spi};
 use pgrx::datum::Interval;
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -24,5 +24,5 @@ fn purge_api_keys(retention: Option<Interval>, batch: Option<i32>) -> Result<i64
          WHERE key_id IN (SELECT key_id FROM expired UNION SELECT key_id FROM revoked LIMIT $2)"#;
     let retention = args::duration("retention", retention)?;
     let batch = args::within("batch", batch, MOST)?;
-    Ok(spi::count(PURGE, &[retention.into(), batch.into()]) as i64)
+    Ok(audit::summed(|| spi::count(PURGE, &[retention.into(), batch.into()])) as i64)
 }

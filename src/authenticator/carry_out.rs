@@ -3,7 +3,7 @@
 use super::step;
 use super::world::{BY_GRANTOR, LEDGER, databases, look_at};
 use crate::error::Failure;
-use crate::spi;
+use crate::{args, audit, spi};
 use keywright_core::authenticator::findings::GRANTOR;
 use keywright_core::authenticator::graph::Membership;
 use keywright_core::authenticator::ledger::{Kind, Ledger, Need};
@@ -107,6 +107,15 @@ pub fn carry_out(world: &mut World, before: &Ledger, steps: &[Step]) -> Result<(
         mark(world, &changes);
     }
     require_carried_out(world, &changes)?;
+    for step in &changes {
+        let (action, object) = describe(world, step);
+        let event = if step.outcome == Outcome::Done { "granted" } else { "undone" };
+        audit::note(
+            event,
+            "authenticator_grant",
+            args::readable(format!("{action} {object}").as_bytes()).as_bytes(),
+        );
+    }
     let graph = &world.graph;
     let role = |oid| graph.roles.get(&oid).filter(|role| !role.unreadable).map(|role| role.name.clone());
     let databases = databases();

@@ -106,6 +106,11 @@ pub fn ask<R>(
     taken.0.as_mut().map(|(_, context)| question(context)).transpose()
 }
 
+/// What is known of the context in force without asking the database.
+pub fn in_force<R>(look: impl FnOnce(&Context) -> R) -> Option<R> {
+    ENTERED.with_borrow(|entered| entered.last().map(|(_, context)| look(context)))
+}
+
 /// Called while the library is loaded, which happens before any context is entered.
 pub fn watch_transactions() {
     // SAFETY: both are called for the life of the process, with the null they are given here.

@@ -38,6 +38,11 @@ fn begin_request(token: Option<&[u8]>, fcinfo: pg_sys::FunctionCallInfo) -> Resu
     Ok(Record::new(fcinfo, &columns))
 }
 
+/// The key the transaction acts for, whether it is still live or not.
+pub fn key_in_force() -> Option<String> {
+    context::in_force(|context| context.key_id.clone())
+}
+
 #[pg_extern(sql = false)]
 fn current_user_id() -> Result<Option<Uuid>, ErrorReport> {
     Ok(context::ask(|context| Ok(context.standing()?.is_some().then_some(context.user_id)))?.flatten())

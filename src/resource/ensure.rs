@@ -29,7 +29,7 @@ fn ensure_resource(
     let wanted = Wanted {
         ids: vec![id.to_owned()],
         parents: parent_id.map(|id| vec![(!id.is_empty()).then(|| id.to_owned())]),
-        names: words.map(|words| vec![Some(name(words))]),
+        names: words.map(|words| vec![Some(args::readable(words))]),
     };
     wanted.check(&kind)?;
     let parent = wanted.parents.iter().flatten().flatten().next();
@@ -100,14 +100,6 @@ fn ids<'a>(argument: &'static str, list: &Array<&[u8]>) -> Result<Vec<Option<Str
     list.iter().map(|id| id.map(|id| Ok(args::text(argument, Some(id))?.to_owned())).transpose()).collect()
 }
 
-/// A name is for people to read: what can not be kept of it is shown as question marks.
-pub fn name(bytes: &[u8]) -> String {
-    match args::name(bytes) {
-        Some(name) => name.to_owned(),
-        None => String::from_utf8_lossy(bytes).replace(|c: char| !c.is_ascii(), "?"),
-    }
-}
-
 #[pg_extern(sql = false)]
 fn ensure_resources(
     kind: Option<&[u8]>,
@@ -119,7 +111,7 @@ fn ensure_resources(
     let ids_given = ids("ids", args::required("ids", list.as_ref())?)?;
     let parents = parent_ids.as_ref().map(|list| ids("parent_ids", list)).transpose()?;
     let names: Option<Vec<Option<String>>> =
-        names.as_ref().map(|list| list.iter().map(|words| words.map(name)).collect());
+        names.as_ref().map(|list| list.iter().map(|words| words.map(args::readable)).collect());
     let fits = |list: &Option<Vec<_>>| list.as_ref().is_none_or(|list| list.len() == ids_given.len());
     if !fits(&parents) || !fits(&names) {
         let sentence = "The arrays have different lengths.";

@@ -4,14 +4,12 @@
 //! it reads the rows of the statement itself, takes only types of Postgres's own, whose output functions are
 //! Postgres's own too, and asks the table with the rights of the table's owner.
 
-use super::ensure::name as readable;
 use super::kind::Kind as Type;
 use super::store::{Stored, Wanted, changed, remove, rename, require_shallow, require_unmanaged, store};
 use crate::error::Failure;
-use crate::spi;
+use crate::record::Nothing;
+use crate::{args, audit, spi};
 use keywright_core::text::Kind;
-use pgrx::callconv::{BoxRet, FcInfo};
-use pgrx::datum::Datum;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::spi::quote_identifier;
 use pgrx::{pg_extern, pg_sys};
@@ -25,28 +23,15 @@ const BATCH: usize = 10_000;
 const TYPES: [pg_sys::Oid; 6] =
     [pg_sys::UUIDOID, pg_sys::INT2OID, pg_sys::INT4OID, pg_sys::INT8OID, pg_sys::TEXTOID, pg_sys::VARCHAROID];
 
-/// What an AFTER trigger returns: nothing that anybody looks at, but not a null.
-struct Nothing;
-
-pgrx::impl_sql_translatable!(Nothing, "trigger");
-
-// SAFETY: the result of an AFTER trigger is ignored; only the null flag is not.
-unsafe impl BoxRet for Nothing {
-    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
-        // SAFETY: no pointer, and nobody follows it.
-        unsafe { fcinfo.return_raw_datum(pg_sys::Datum::from(0)) }
-    }
-}
-
 #[pg_extern(sql = false)]
 fn track_resource(fcinfo: pg_sys::FunctionCallInfo) -> Result<Nothing, ErrorReport> {
     let trigger = Trigger::of(fcinfo)?;
-    match trigger.event() {
-        Event::Insert => trigger.insert()?,
-        Event::Update => trigger.update()?,
-        Event::Delete => trigger.delete()?,
-        Event::Truncate => return Err(Failure::Truncate { table: trigger.table() }.into()),
-    }
+    audit::summed(|| match trigger.event() {
+        Event::Insert => trigger.insert(),
+        Event::Update => trigger.update(),
+        Event::Delete => trigger.delete(),
+        Event::Truncate => Err(Failure::Truncate { table: trigger.table() }),
+    })?;
     Ok(Nothing)
 }
 
@@ -461,7 +446,11 @@ impl Row {
         let id = self.text(&columns.id).ok_or_else(|| Failure::NullId { table: table.to_owned() })?;
         let text = |column: &Option<Column>| column.as_ref().and_then(|column| self.text(column));
         let parent = text(&columns.parent).map(ascii_or_utf8).transpose()?;
-        Ok(Tracked { id: ascii_or_utf8(id)?, parent, name: text(&columns.name).map(|words| name(&words)) })
+        Ok(Tracked {
+            id: ascii_or_utf8(id)?,
+            parent,
+            name: text(&columns.name).map(|words| name(&words)),
+        })
     }
 
     /// As the type's output function writes it.
@@ -484,7 +473,7 @@ impl Row {
 
 /// A row is not refused because of its name: what does not fit is cut off, and what may be a token is not kept.
 fn name(words: &[u8]) -> String {
-    let mut name = readable(words).replace(|c: char| c.is_control(), "?");
+    let mut name = args::readable(words).replace(|c: char| c.is_control(), "?");
     name.truncate(name.floor_char_boundary(128));
     if Kind::DisplayName.fault(name.as_bytes()).is_some() { String::new() } else { name }
 }
