@@ -8,6 +8,7 @@ pub mod alphabet;
 pub mod authenticator;
 pub mod digest;
 pub mod list;
+pub mod manifest;
 pub mod name;
 pub mod operator_name;
 pub mod permission;

@@ -137,10 +137,12 @@ impl Rule {
     fn faults(self, name: &[u8]) -> Vec<String> {
         let upper = !self.upper_case() && name.iter().any(u8::is_ascii_uppercase);
         let other = name.iter().any(|&byte| !byte.is_ascii_alphanumeric() && byte != b'-');
-        let long = format!("It is {} bytes long, at most {} are allowed.", name.len(), self.most());
+        let long = name.len() > self.most();
+        let long =
+            long.then(|| format!("It is {} bytes long, at most {} are allowed.", name.len(), self.most()));
         [
             (name.is_empty(), "It is empty."),
-            (name.len() > self.most(), long.as_str()),
+            (long.is_some(), long.as_deref().unwrap_or_default()),
             (upper, "It has upper case letters."),
             (other, "It has other characters than letters, digits and dashes."),
             (name.starts_with(b"-") || name.ends_with(b"-"), "It starts or ends with a dash."),

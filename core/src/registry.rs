@@ -30,8 +30,14 @@ impl Registry {
     }
 }
 
+/// Comparing takes time and memory by the length, and what is longer is no slip of the pen.
+const MOST: usize = 256;
+
 /// The known word with the fewest slips of the pen between, if they are few for its length.
 pub fn nearest<'a>(word: &str, known: &'a [String]) -> Option<&'a str> {
+    if word.len() > MOST {
+        return None;
+    }
     known
         .iter()
         .map(|known| (strsim::damerau_levenshtein(word, known), known.as_str()))
@@ -51,5 +57,6 @@ mod tests {
         assert_eq!(nearest("agnet", &known), Some("agent"));
         assert_eq!(nearest("workspace", &known), None);
         assert_eq!(nearest("", &known), None);
+        assert_eq!(nearest(&"a".repeat(300), &["a".repeat(299)]), None);
     }
 }

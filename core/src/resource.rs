@@ -5,6 +5,9 @@ use std::fmt;
 
 const MOST_ID: usize = 255;
 
+/// How deep resources, and types of resources, may lie.
+pub const MOST_ANCESTORS: usize = 16;
+
 /// The type is a lower-case word; the id is the application's own and keeps its case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Resource {

@@ -1,9 +1,11 @@
 //! A token in clear, for as short a time as possible.
 
 use std::fmt;
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 /// Zeroed when dropped, never printed. There is no `Display` on purpose.
+#[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
@@ -14,6 +16,13 @@ impl Secret {
     /// The clear text, for the one result column it may be in.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+/// As long for any two of one length.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
     }
 }
 

@@ -32,7 +32,7 @@ mod column {
     pub const PARENT_ID: i32 = 4;
 }
 
-pub const MOST_ANCESTORS: usize = 16;
+pub use keywright_core::resource::MOST_ANCESTORS;
 
 /// The type whose new resources system users are bound to.
 pub const ORGANIZATION: &str = "organization";

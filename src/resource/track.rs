@@ -446,11 +446,7 @@ impl Row {
         let id = self.text(&columns.id).ok_or_else(|| Failure::NullId { table: table.to_owned() })?;
         let text = |column: &Option<Column>| column.as_ref().and_then(|column| self.text(column));
         let parent = text(&columns.parent).map(ascii_or_utf8).transpose()?;
-        Ok(Tracked {
-            id: ascii_or_utf8(id)?,
-            parent,
-            name: text(&columns.name).map(|words| name(&words)),
-        })
+        Ok(Tracked { id: ascii_or_utf8(id)?, parent, name: text(&columns.name).map(|words| name(&words)) })
     }
 
     /// As the type's output function writes it.

@@ -1,0 +1,28 @@
+//! The manifest: everything a control plane wants to be there, in one JSON document.
+//!
+//! Reading one takes two steps. `read` needs no database: it finds every fault of form. `normalize` brings the
+//! lists into their one spelling, against what a database knows.
+
+mod check;
+mod document;
+mod duration;
+mod fault;
+mod object;
+pub mod plan;
+mod read;
+#[cfg(test)]
+mod schema;
+pub mod state;
+#[cfg(test)]
+mod tests;
+
+pub use document::{
+    ApiKey, Authenticator, Binding, GatewayKey, Held, Manifest, Resource, ResourceType, Role, Scope, User,
+    UserKind,
+};
+pub use duration::Duration;
+pub use fault::Fault;
+pub use read::read;
+
+/// Most entries a section may have.
+pub const MOST_ENTRIES: usize = 100_000;

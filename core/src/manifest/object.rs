@@ -1,0 +1,266 @@
+//! Reading JSON without stopping at the first fault.
+//!
+//! What is faulty is read as nothing or as an empty text. That never gets out, because a document with a fault is
+//! refused as a whole.
+
+use super::MOST_ENTRIES;
+use super::fault::{Fault, Path};
+use crate::name::Rule;
+use crate::registry::nearest;
+use crate::text::Kind;
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+/// The longest name Postgres has for a role or a schema.
+const MOST_IDENTIFIER: usize = 63;
+
+/// A place in the document, and where its faults go.
+#[derive(Debug)]
+pub struct At<'a> {
+    pub path: Path<'a>,
+    pub faults: &'a mut Vec<Fault>,
+}
+
+impl At<'_> {
+    /// Notes a fault. There is no value then.
+    pub fn fault<T>(&mut self, sentence: impl Into<String>) -> Option<T> {
+        self.faults.push(Fault { path: self.path.to_string(), sentence: sentence.into() });
+        None
+    }
+
+    pub fn must_be<T>(&mut self, value: &Value, what: &str) -> Option<T> {
+        let is = match value {
+            Value::Null => "null",
+            Value::Bool(_) => "a boolean",
+            Value::Number(_) => "a number",
+            Value::String(_) => "text",
+            Value::Array(_) => "a list",
+            Value::Object(_) => "an object",
+        };
+        self.fault(format!("It is {is}, it must be {what}."))
+    }
+
+    pub fn object<T>(&mut self, value: Value, read: impl FnOnce(&mut Object) -> T) -> Option<T> {
+        let Value::Object(members) = value else { return self.must_be(&value, "an object") };
+        let mut object =
+            Object { at: At { path: self.path, faults: self.faults }, members, known: Vec::new() };
+        let entry = read(&mut object);
+        object.refuse_unknown();
+        Some(entry)
+    }
+
+    /// A list, each entry read at its own place.
+    fn list<T>(
+        &mut self,
+        value: Value,
+        (least, most): (usize, usize),
+        mut read: impl FnMut(usize, Value, &mut At) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let Value::Array(entries) = value else { return self.must_be(&value, "a list") };
+        if entries.len() < least {
+            return self.fault("It is empty, it must have an entry.");
+        }
+        if entries.len() > most {
+            return self.fault(format!("It has {} entries, at most {most} are allowed.", entries.len()));
+        }
+        let mut read_entry = |(index, entry)| {
+            let path = Path::Index(&self.path, index);
+            read(index, entry, &mut At { path, faults: self.faults })
+        };
+        Some(entries.into_iter().enumerate().filter_map(&mut read_entry).collect())
+    }
+}
+
+/// An object that is being read. A key is known when somebody has asked for it.
+#[derive(Debug)]
+pub struct Object<'a> {
+    at: At<'a>,
+    members: Map<String, Value>,
+    known: Vec<&'static str>,
+}
+
+impl Object<'_> {
+    pub fn optional<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(Value, &mut At) -> Option<T>,
+    ) -> Option<T> {
+        self.known.push(key);
+        let value = self.members.remove(key)?;
+        read(value, &mut At { path: Path::Key(&self.at.path, key), faults: self.at.faults })
+    }
+
+    pub fn required<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(Value, &mut At) -> Option<T>,
+    ) -> Option<T> {
+        if !self.has(key) {
+            self.fault(key, "It is missing.");
+        }
+        self.optional(key, read)
+    }
+
+    /// The value, or what it is when it is absent.
+    pub fn or<T: Default>(
+        &mut self,
+        key: &'static str,
+        default: impl FnOnce() -> T,
+        read: impl FnOnce(Value, &mut At) -> Option<T>,
+    ) -> T {
+        let given = self.has(key);
+        let value = self.optional(key, read);
+        if given { value.unwrap_or_default() } else { default() }
+    }
+
+    pub fn name(&mut self, key: &'static str, rule: Rule) -> String {
+        self.required(key, name(rule)).unwrap_or_default()
+    }
+
+    pub fn identifier(&mut self, key: &'static str) -> String {
+        self.required(key, identifier).unwrap_or_default()
+    }
+
+    /// A list of objects of which no two are the same. Those without an identity are not compared.
+    pub fn section<T>(
+        &mut self,
+        key: &'static str,
+        read: fn(&mut Object) -> T,
+        identity: fn(&T) -> Option<String>,
+    ) -> Vec<T> {
+        let mut seen = HashMap::new();
+        let mut read_entry = |index, value, at: &mut At| {
+            let entry = at.object(value, read)?;
+            match identity(&entry).map(|identity| seen.entry(identity)) {
+                Some(Entry::Occupied(first)) => {
+                    at.fault(format!("It is given already, at $.{key}[{}].", first.get()))
+                }
+                Some(Entry::Vacant(free)) => {
+                    free.insert(index);
+                    Some(entry)
+                }
+                None => Some(entry),
+            }
+        };
+        self.optional(key, |value, at| at.list(value, (0, MOST_ENTRIES), &mut read_entry)).unwrap_or_default()
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.members.contains_key(key)
+    }
+
+    /// Notes a fault of one key.
+    pub fn fault(&mut self, key: &str, sentence: &str) {
+        let path = Path::Key(&self.at.path, key);
+        At { path, faults: self.at.faults }.fault::<()>(sentence);
+    }
+
+    /// Notes a fault of the object as a whole.
+    pub fn fault_of_all(&mut self, sentence: String) {
+        self.at.fault::<()>(sentence);
+    }
+
+    fn refuse_unknown(mut self) {
+        let members = std::mem::take(&mut self.members);
+        if members.is_empty() {
+            return;
+        }
+        let known: Vec<String> = self.known.iter().map(|key| (*key).to_owned()).collect();
+        for key in members.keys() {
+            let sentence = match nearest(key, &known) {
+                Some(meant) => format!("There is no such key. Did you mean \"{meant}\"?"),
+                None => "There is no such key.".into(),
+            };
+            self.fault(key, &sentence);
+        }
+    }
+}
+
+pub fn text(value: Value, at: &mut At) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        other => at.must_be(&other, "text"),
+    }
+}
+
+pub fn flag(value: Value, at: &mut At) -> Option<bool> {
+    value.as_bool().or_else(|| at.must_be(&value, "true or false"))
+}
+
+/// 2.0 is a whole number too, as in the JSON Schema.
+pub fn whole(least: i32, most: i32) -> impl Fn(Value, &mut At) -> Option<i32> {
+    move |value, at| {
+        let what = || format!("a whole number from {least} to {most}");
+        let Value::Number(number) = &value else { return at.must_be(&value, &what()) };
+        match number.as_f64() {
+            Some(number) if number.fract() == 0.0 && (least.into()..=most.into()).contains(&number) => {
+                Some(number as i32)
+            }
+            _ => at.fault(format!("It must be {}.", what())),
+        }
+    }
+}
+
+pub fn name(rule: Rule) -> impl Fn(Value, &mut At) -> Option<String> {
+    move |value, at| {
+        let name = text(value, at)?;
+        match rule.check(name.as_bytes()).err() {
+            None => Some(name),
+            Some(broken) => at.fault(format!("{} {}", broken.detail.replace('\n', " "), broken.hint)),
+        }
+    }
+}
+
+pub fn words(kind: Kind) -> impl Fn(Value, &mut At) -> Option<String> {
+    move |value, at| {
+        let words = text(value, at)?;
+        let hint = match kind {
+            Kind::Manager => "Give 1 to 63 printable ASCII characters without spaces.",
+            _ => kind.hint(),
+        };
+        match kind.fault(words.as_bytes()) {
+            None => Some(words),
+            Some(fault) => at.fault(format!("{fault} {hint}")),
+        }
+    }
+}
+
+/// What Postgres calls a role or a schema.
+pub fn identifier(value: Value, at: &mut At) -> Option<String> {
+    let name = text(value, at)?;
+    if name.is_empty() {
+        at.fault("It is empty.")
+    } else if name.len() > MOST_IDENTIFIER {
+        at.fault(format!("It is {} bytes long, at most {MOST_IDENTIFIER} are allowed.", name.len()))
+    } else if name.contains('\0') {
+        at.fault("It holds a NUL character.")
+    } else {
+        Some(name)
+    }
+}
+
+/// Null is the same as the empty text: none.
+pub fn or_empty(
+    read: impl FnOnce(Value, &mut At) -> Option<String>,
+) -> impl FnOnce(Value, &mut At) -> Option<String> {
+    |value, at| match value {
+        Value::Null => Some(String::new()),
+        Value::String(text) if text.is_empty() => Some(text),
+        other => read(other, at),
+    }
+}
+
+/// Null is the same as absent.
+pub fn or_null(
+    read: impl FnOnce(Value, &mut At) -> Option<String>,
+) -> impl FnOnce(Value, &mut At) -> Option<String> {
+    |value, at| if value.is_null() { None } else { Some(read(value, at).unwrap_or_default()) }
+}
+
+pub fn list_of(
+    length: (usize, usize),
+    read: impl Fn(Value, &mut At) -> Option<String>,
+) -> impl FnOnce(Value, &mut At) -> Option<Vec<String>> {
+    move |value, at| at.list(value, length, |_, entry, at| read(entry, at))
+}

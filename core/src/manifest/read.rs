@@ -1,0 +1,205 @@
+//! The reader: one function for each kind of entry.
+
+use super::document::{
+    default_allow_list, default_level, default_lifetime, default_noinherit, default_schemas, default_scopes,
+};
+use super::fault::{Fault, Path};
+use super::object::{At, Object, flag, identifier, list_of, name, or_empty, or_null, text, whole, words};
+use super::{
+    ApiKey, Authenticator, Binding, Duration, GatewayKey, Held, Manifest, Resource, ResourceType, Role,
+    Scope, User, UserKind,
+};
+use crate::MAX_ENTRIES;
+use crate::name::Rule;
+use crate::resource;
+use crate::secret::Secret;
+use crate::text::Kind;
+use serde_json::Value;
+
+/// Generous: the exact bound of 100 years depends on the calendar.
+const MOST_LIFETIME: i128 = 36_600 * 86_400_000_000;
+
+/// The manifest, or everything that is wrong with it: section by section, and in a section entry by entry.
+///
+/// Of a key that is given twice the last one counts, as in jsonb.
+pub fn read(json: &[u8]) -> Result<Manifest, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let mut at = At { path: Path::Root, faults: &mut faults };
+    let manifest = match serde_json::from_slice(json) {
+        Ok(document) => at.object(document, manifest),
+        Err(error) => {
+            at.fault(format!("It is not JSON: see line {}, column {}.", error.line(), error.column()))
+        }
+    };
+    manifest.filter(|_| faults.is_empty()).ok_or(faults)
+}
+
+fn manifest(document: &mut Object) -> Manifest {
+    Manifest {
+        manager: document.required("manager", words(Kind::Manager)).unwrap_or_default(),
+        prune: document.or("prune", || false, flag),
+        adopt: document.or("adopt", || false, flag),
+        resource_types: document.section("resource_types", resource_type, |entry| identity(&[&entry.kind])),
+        resources: document.section("resources", resource, |entry| identity(&[&entry.kind, &entry.id])),
+        roles: document.section("roles", role, |entry| identity(&[&entry.name])),
+        scopes: document.section("scopes", scope, |entry| identity(&[&entry.name])),
+        users: document.section("users", user, |entry| identity(&[&entry.username.to_ascii_lowercase()])),
+        bindings: document.section("bindings", binding, |entry| {
+            let username = entry.username.to_ascii_lowercase();
+            match &entry.resource {
+                None => identity(&[&username, &entry.role]),
+                Some(on) => identity(&[&username, &entry.role, &on.kind, &on.id]),
+            }
+        }),
+        api_keys: document.section("api_keys", api_key, |entry| {
+            identity(&[&entry.username.to_ascii_lowercase(), &entry.name])
+        }),
+        gateway_keys: document.section("gateway_keys", gateway_key, |entry| identity(&[&entry.name])),
+        authenticators: document
+            .section("authenticators", authenticator, |entry| identity(&[&entry.service])),
+    }
+}
+
+/// What no two entries have in common; none when a part is faulty.
+fn identity(parts: &[&str]) -> Option<String> {
+    let whole = parts.iter().all(|part| !part.is_empty());
+    whole.then(|| parts.join("\0"))
+}
+
+fn resource_type(entry: &mut Object) -> ResourceType {
+    ResourceType {
+        kind: entry.name("type", Rule::ResourceType),
+        parent_type: entry.optional("parent_type", or_null(name(Rule::ResourceType))),
+    }
+}
+
+fn resource(entry: &mut Object) -> Resource {
+    Resource {
+        kind: entry.name("type", Rule::ResourceType),
+        id: entry.name("id", Rule::ResourceId),
+        parent_id: entry.optional("parent_id", or_empty(name(Rule::ResourceId))),
+        name: entry.optional("name", or_empty(words(Kind::DisplayName))),
+    }
+}
+
+fn role(entry: &mut Object) -> Role {
+    Role {
+        name: entry.name("name", Rule::RoleName),
+        permissions: entry.required("permissions", entries).unwrap_or_default(),
+        level: entry.or("level", default_level, whole(0, 9)),
+    }
+}
+
+/// What permissions, scopes and allow-lists are made of. What they mean is looked up later.
+fn entries(value: Value, at: &mut At) -> Option<Vec<String>> {
+    list_of((1, MAX_ENTRIES), text)(value, at)
+}
+
+fn scope(entry: &mut Object) -> Scope {
+    Scope {
+        name: entry.name("name", Rule::ScopeName),
+        permissions: entry.required("permissions", entries).unwrap_or_default(),
+    }
+}
+
+fn user(entry: &mut Object) -> User {
+    let username = entry.name("username", Rule::Username);
+    let kind = entry.required("kind", user_kind);
+    let system = kind.map(|kind| kind == UserKind::System);
+    for (key, fits, sentence) in [
+        ("db_role", system != Some(true), "A system user has none."),
+        ("roles", system != Some(false), "Only a system user has them here; see bindings."),
+        ("organization_role", system != Some(false), "Only a system user has one."),
+    ] {
+        if entry.has(key) && !fits {
+            entry.fault(key, sentence);
+        }
+    }
+    User {
+        username,
+        kind: kind.unwrap_or(UserKind::Human),
+        email: entry.optional("email", or_empty(words(Kind::Email))),
+        display_name: entry.optional("display_name", or_empty(words(Kind::DisplayName))),
+        db_role: entry.optional("db_role", or_empty(identifier)),
+        roles: entry.optional("roles", list_of((0, usize::MAX), name(Rule::RoleName))),
+        organization_role: entry.optional("organization_role", or_empty(name(Rule::RoleName))),
+    }
+}
+
+fn user_kind(value: Value, at: &mut At) -> Option<UserKind> {
+    let word = text(value, at)?;
+    let kind = UserKind::ALL.into_iter().find(|kind| kind.as_str() == word);
+    kind.or_else(|| at.fault("It must be human, service or system."))
+}
+
+fn binding(entry: &mut Object) -> Binding {
+    let username = entry.name("username", Rule::Username);
+    let role = entry.name("role", Rule::RoleName);
+    let kind = entry.optional("resource_type", or_null(name(Rule::ResourceType)));
+    let id = entry.optional("resource_id", or_null(name(Rule::ResourceId)));
+    if kind.is_some() != id.is_some() {
+        let missing = if id.is_none() { "resource_id" } else { "resource_type" };
+        entry.fault_of_all(format!("{missing} is missing: resource_type and resource_id go together."));
+    }
+    let resource = (kind.is_some() || id.is_some())
+        .then(|| resource::Resource { kind: kind.unwrap_or_default(), id: id.unwrap_or_default() });
+    Binding { username, role, resource }
+}
+
+fn api_key(entry: &mut Object) -> ApiKey {
+    let key = ApiKey {
+        username: entry.name("username", Rule::Username),
+        name: entry.name("name", Rule::ApiKeyName),
+        scopes: entry.or("scopes", default_scopes, entries),
+        allow_list: entry.or("allow_list", default_allow_list, entries),
+        lifetime: entry.or("lifetime", default_lifetime, lifetime),
+        renew_before: entry.optional("renew_before", duration),
+        existing_token: entry.optional("existing_token", held),
+    };
+    // A faulty lifetime is read as none at all.
+    let lifetime = key.lifetime.total_micros();
+    if lifetime > 0 && key.renew_before.is_some_and(|before| before.total_micros() >= lifetime) {
+        entry.fault("renew_before", "It must be shorter than lifetime.");
+    }
+    key
+}
+
+fn lifetime(value: Value, at: &mut At) -> Option<Duration> {
+    let lifetime = duration(value, at)?;
+    if (1..=MOST_LIFETIME).contains(&lifetime.total_micros()) {
+        return Some(lifetime);
+    }
+    at.fault("It must be more than 0 and at most 100 years.")
+}
+
+fn duration(value: Value, at: &mut At) -> Option<Duration> {
+    Duration::parse(&text(value, at)?).map_or_else(|sentence| at.fault(sentence), Some)
+}
+
+/// The text moves into the secret, so that no copy of it is left behind.
+fn held(value: Value, at: &mut At) -> Option<Held> {
+    match value {
+        Value::Null => Some(Held::Nothing),
+        Value::String(token) if token.is_empty() => Some(Held::Nothing),
+        Value::String(token) => Some(Held::Token(Secret::new(token))),
+        other => at.must_be(&other, "text or null"),
+    }
+}
+
+fn gateway_key(entry: &mut Object) -> GatewayKey {
+    GatewayKey {
+        name: entry.name("name", Rule::GatewayKeyName),
+        existing_token: entry.optional("existing_token", held),
+    }
+}
+
+fn authenticator(entry: &mut Object) -> Authenticator {
+    Authenticator {
+        service: entry.name("service", Rule::ServiceName),
+        connect_as: entry.identifier("connect_as"),
+        anon_role: entry.identifier("anon_role"),
+        jwt_roles: entry.or("jwt_roles", Vec::new, list_of((0, usize::MAX), identifier)),
+        schemas: entry.or("schemas", default_schemas, list_of((1, usize::MAX), identifier)),
+        noinherit: entry.or("noinherit", default_noinherit, flag),
+    }
+}
