@@ -2,7 +2,7 @@
 
 use crate::error::{Failure, Fault};
 use keywright_core::text::Kind;
-use pgrx::datum::{Array, Interval};
+use pgrx::datum::{Array, Interval, Uuid};
 
 pub fn required<'a, T>(argument: &'static str, value: Option<T>) -> Result<T, Failure<'a>> {
     value.ok_or(Failure::Null { argument })
@@ -98,6 +98,19 @@ pub const CENTURY: i128 = 101 * 366 * 86_400_000_000;
 pub fn is_finite(value: &Interval) -> bool {
     let fields = (value.months(), value.days());
     fields != (i32::MAX, i32::MAX) && fields != (i32::MIN, i32::MIN)
+}
+
+/// The plain form 8-4-4-4-12 of hexadecimal digits.
+pub fn uuid(text: &[u8]) -> Option<Uuid> {
+    let hyphens = [8, 13, 18, 23];
+    let well_formed = text.len() == 36
+        && text
+            .iter()
+            .enumerate()
+            .all(|(at, byte)| if hyphens.contains(&at) { *byte == b'-' } else { byte.is_ascii_hexdigit() });
+    let digits: Vec<u8> = text.iter().copied().filter(|byte| *byte != b'-').collect();
+    let digits = str::from_utf8(&digits).ok().filter(|_| well_formed)?;
+    Some(Uuid::from_bytes(u128::from_str_radix(digits, 16).ok()?.to_be_bytes()))
 }
 
 /// A number of rows from 1 to `most`.

@@ -63,3 +63,11 @@ pub fn lock(table: &str) {
 pub fn definition(row: &spi::Row) -> Definition {
     Definition { same: row.must(1), built_in: row.must(2), manager: row.get(3) }
 }
+
+/// Gives what somebody or nobody owns to a manager.
+pub fn adopt(table: &str, key: &str, name: &str, manager: &str) {
+    let sql = format!(
+        "UPDATE keywright.{table} SET managed_by = $2 WHERE {key} = $1 AND managed_by IS DISTINCT FROM $2"
+    );
+    spi::count_once(&sql, &[name.into(), manager.into()]);
+}

@@ -4,10 +4,12 @@
 
 use keywright_core::authenticator::findings::{Finding, GRANTOR};
 use keywright_core::list::Faults;
+use keywright_core::manifest::plan::Refusal;
 use keywright_core::name::Broken;
 use keywright_core::permission::Permission;
 use keywright_core::printable::quoted;
 use keywright_core::resource::Resource;
+use pgrx::PgLogLevel;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode as Code;
 use pgrx::pg_sys::panic::ErrorReport;
 use std::borrow::Cow;
@@ -144,6 +146,10 @@ pub enum Failure<'a> {
     },
     /// Somebody changed the role that grants for us.
     GrantorAltered,
+    /// What speaks against a manifest, all of it.
+    Manifest {
+        refusals: Vec<Refusal>,
+    },
     /// Others kept changing the same rows of the catalogs.
     Contended,
     /// Who allows a grant must be able to make it.
@@ -180,6 +186,17 @@ impl From<Failure<'_>> for ErrorReport {
             report = report.set_hint(hint);
         }
         report
+    }
+}
+
+/// For callers that can not return an error that is ready to be reported.
+pub fn raise<T>(result: Result<T, ErrorReport>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(report) => {
+            report.report(PgLogLevel::ERROR);
+            unreachable!("an error that is reported does not come back")
+        }
     }
 }
 
@@ -247,9 +264,20 @@ fn arguments(faults: &[Fault]) -> Parts {
     )
 }
 
-/// All findings in one message. Findings of one kind have a code of their own.
-fn unfit(service: &str, findings: &[Finding]) -> Parts {
-    let kind = |code: &str| match code {
+/// The SQLSTATE of a finding.
+pub fn code_of(finding: &str) -> &'static str {
+    match kind_of(finding) {
+        Code::ERRCODE_RESERVED_NAME => "42939",
+        Code::ERRCODE_DUPLICATE_OBJECT => "42710",
+        Code::ERRCODE_UNDEFINED_OBJECT => "42704",
+        Code::ERRCODE_INVALID_PARAMETER_VALUE => "22023",
+        Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE => "55000",
+        _ => "42501",
+    }
+}
+
+fn kind_of(finding: &str) -> Code {
+    match finding {
         "reserved_name" => Code::ERRCODE_RESERVED_NAME,
         "grantor_altered" => Code::ERRCODE_DUPLICATE_OBJECT,
         "role_missing" => Code::ERRCODE_UNDEFINED_OBJECT,
@@ -260,9 +288,13 @@ fn unfit(service: &str, findings: &[Finding]) -> Parts {
         | "pre_request_missing"
         | "pre_request_denied" => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         _ => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
-    };
-    let first = kind(findings[0].code);
-    let code = match findings.iter().all(|finding| kind(finding.code) == first) {
+    }
+}
+
+/// All findings in one message. Findings of one kind have a code of their own.
+fn unfit(service: &str, findings: &[Finding]) -> Parts {
+    let first = kind_of(findings[0].code);
+    let code = match findings.iter().all(|finding| kind_of(finding.code) == first) {
         true => first,
         false => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
     };
@@ -276,6 +308,47 @@ fn unfit(service: &str, findings: &[Finding]) -> Parts {
         findings.iter().map(|finding| format!("{}: {}", finding.code, finding.message)).collect();
     let message = format!("authenticator {} can not be granted", quoted(service.as_bytes()));
     parts(code, message, detail.join("\n"), hints.join("\n"))
+}
+
+/// Everything in one message. Refusals of one kind have a code of their own.
+fn manifest(refusals: &[Refusal]) -> Parts {
+    let first = refusals.first().map_or("", |refusal| refusal.code);
+    let code = match refusals.iter().all(|refusal| refusal.code == first) {
+        true => state(first),
+        false => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+    };
+    let lines: Vec<String> =
+        refusals.iter().map(|refusal| format!("{}: {}", refusal.path, refusal.sentence)).collect();
+    let count = refusals.len();
+    let message = format!("manifest can not be applied: {count} error{}", if count == 1 { "" } else { "s" });
+    parts(
+        code,
+        message,
+        lines.join("\n"),
+        "Nothing was changed. See keywright.manifest_schema() for the form.",
+    )
+}
+
+fn state(code: &str) -> Code {
+    match code {
+        "42704" => Code::ERRCODE_UNDEFINED_OBJECT,
+        "42710" => Code::ERRCODE_DUPLICATE_OBJECT,
+        "42501" => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        "42939" => Code::ERRCODE_RESERVED_NAME,
+        "23503" => Code::ERRCODE_FOREIGN_KEY_VIOLATION,
+        "55000" => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        _ => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+    }
+}
+
+impl Failure<'_> {
+    /// As one of several things that speak against a manifest.
+    pub fn refusal(self, path: String) -> Refusal {
+        let (code, message, detail, _) = self.parts();
+        const KNOWN: [&str; 6] = ["42704", "42710", "42501", "42939", "23503", "55000"];
+        let code = KNOWN.into_iter().find(|known| state(known) == code).unwrap_or("22023");
+        Refusal { code, path, sentence: format!("{message}. {detail}") }
+    }
 }
 
 type Parts = (Code, String, String, String);
@@ -465,6 +538,7 @@ impl Failure<'_> {
                 "Make it with keywright.grant_authenticator, or see keywright.list_authenticators().",
             ),
             Failure::Unfit { service, findings } => unfit(&service, &findings),
+            Failure::Manifest { refusals } => manifest(&refusals),
             Failure::GrantorAltered => parts(
                 Code::ERRCODE_DUPLICATE_OBJECT,
                 format!("role \"{GRANTOR}\" is not as keywright made it"),

@@ -14,6 +14,7 @@
 //! - `authenticator`: what services need of Postgres roles, the ledger of what was granted, drift
 //! - `postgrest`: its settings and its file
 //! - `operator`: names for a control plane's own
+//! - `manifest`: plan and apply
 //! - `access`: capabilities and the privileges they stand for
 //! - `audit`: what changed and who did it, and telling who listens
 //! - `rules`: checks the SQL side asks for
@@ -36,6 +37,7 @@ mod clock;
 mod definition;
 mod error;
 mod gateway_key;
+mod manifest;
 mod operator;
 mod postgrest;
 mod probe;
@@ -62,7 +64,8 @@ extension_sql_file!("../sql/schema/50_request.sql", name = "request", requires =
 extension_sql_file!("../sql/schema/60_authenticator.sql", name = "authenticator", requires = ["request"]);
 extension_sql_file!("../sql/schema/65_postgrest.sql", name = "postgrest", requires = ["authenticator"]);
 extension_sql_file!("../sql/schema/70_operator.sql", name = "operator", requires = ["postgrest"]);
-extension_sql_file!("../sql/schema/80_access.sql", name = "access", requires = ["operator"]);
+extension_sql_file!("../sql/schema/75_manifest.sql", name = "manifest", requires = ["operator"]);
+extension_sql_file!("../sql/schema/80_access.sql", name = "access", requires = ["manifest"]);
 extension_sql_file!("../sql/schema/85_audit.sql", name = "audit", requires = ["access"]);
 extension_sql_file!("../sql/schema/90_maintenance.sql", name = "maintenance", requires = ["audit"]);
 extension_sql_file!("../sql/schema/99_privileges.sql", name = "privileges", finalize);

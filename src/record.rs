@@ -2,9 +2,10 @@
 
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
-use pgrx::pg_sys;
+use pgrx::{IntoDatum, pg_sys};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ffi::CString;
 
 thread_local! {
     /// The row types of our functions, by function. The OUT parameters of a function never change without
@@ -46,6 +47,23 @@ unsafe impl BoxRet for Record {
             None => fcinfo.return_null(),
         }
     }
+}
+
+/// JSON as a result column, in whatever encoding the database has.
+pub fn jsonb(value: &serde_json::Value) -> pg_sys::Datum {
+    let mut text = String::new();
+    for letter in value.to_string().chars() {
+        match letter {
+            letter if letter.is_ascii() => text.push(letter),
+            letter => letter.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
+                text.push_str(&format!("\\u{unit:04x}"));
+            }),
+        }
+    }
+    let text = CString::new(text).expect("JSON without a NUL");
+    // SAFETY: the input function of jsonb takes a C string, and copies it.
+    unsafe { pgrx::direct_function_call_as_datum(pg_sys::jsonb_in, &[text.as_c_str().into_datum()]) }
+        .expect("jsonb_in gives no null")
 }
 
 /// Rows of a set-returning function, collected in a tuplestore.

@@ -34,13 +34,6 @@ fn define_scope(
     list: Option<Array<&[u8]>>,
     managed_by: Option<&[u8]>,
 ) -> Result<&'static str, ErrorReport> {
-    const CARRIED: &str = "SELECT FROM keywright.api_keys WHERE $1 = ANY (scopes) LIMIT 1";
-    const LOOK: &str = "SELECT permissions = $2, built_in, managed_by FROM keywright.scopes WHERE name = $1";
-    const INSERT: &str = "INSERT INTO keywright.scopes (name, permissions, managed_by) VALUES ($1, $2, $3)";
-    const UPDATE: &str = r#"
-        UPDATE keywright.scopes
-           SET permissions = $2, managed_by = coalesce($3, managed_by), updated_at = pg_catalog.clock_timestamp()
-         WHERE name = $1"#;
     let name = args::required("name", name)?;
     let list = args::elements("permissions", &list)?;
     let mut faults = args::Faults::default();
@@ -49,7 +42,22 @@ fn define_scope(
     let (Some(permissions), Some(managed_by)) = (permissions, managed_by) else {
         return Err(Failure::from(faults).into());
     };
-    let args = || -> [spi::Arg; 3] { [name.into(), permissions.clone().into(), spi::text(managed_by)] };
+    Ok(define(name, &permissions, managed_by)?)
+}
+
+pub fn define(
+    name: &str,
+    permissions: &[String],
+    managed_by: Option<&[u8]>,
+) -> Result<&'static str, Failure<'static>> {
+    const CARRIED: &str = "SELECT FROM keywright.api_keys WHERE $1 = ANY (scopes) LIMIT 1";
+    const LOOK: &str = "SELECT permissions = $2, built_in, managed_by FROM keywright.scopes WHERE name = $1";
+    const INSERT: &str = "INSERT INTO keywright.scopes (name, permissions, managed_by) VALUES ($1, $2, $3)";
+    const UPDATE: &str = r#"
+        UPDATE keywright.scopes
+           SET permissions = $2, managed_by = coalesce($3, managed_by), updated_at = pg_catalog.clock_timestamp()
+         WHERE name = $1"#;
+    let args = || -> [spi::Arg; 3] { [name.into(), permissions.to_vec().into(), spi::text(managed_by)] };
     let look = || spi::read(LOOK, &args()[..2], definition).pop();
     let insert = || {
         // A type that is registered at this moment would give the name two meanings.
@@ -64,35 +72,39 @@ fn define_scope(
             let sentence = "API keys carry it already, as a permission of a type that was deleted.";
             return Err(Fault::new("name", sentence, "Choose another name.").into());
         }
-        hold_types("permissions", &permissions)?;
+        hold_types("permissions", permissions)?;
         spi::count(INSERT, &args());
         Ok(())
     };
     let update = || {
-        hold_types("permissions", &permissions)?;
+        hold_types("permissions", permissions)?;
         spi::count(UPDATE, &args());
         Ok(())
     };
-    Ok(settle(&format!("scope \"{name}\""), "scopes", managed_by, look, insert, update)?)
+    settle(&format!("scope \"{name}\""), "scopes", managed_by, look, insert, update)
 }
 
 #[pg_extern(sql = false)]
 fn delete_scope(name: Option<&[u8]>) -> Result<bool, ErrorReport> {
+    let Ok(name) = str::from_utf8(args::required("name", name)?) else { return Ok(false) };
+    Ok(delete(name)?)
+}
+
+pub fn delete(name: &str) -> Result<bool, Failure<'static>> {
     const BUILT_IN: &str = "SELECT built_in FROM keywright.scopes WHERE name = $1";
     const HOLD: &str = "SELECT FROM keywright.scopes WHERE name = $1 FOR UPDATE";
     const CARRIED: &str = "SELECT FROM keywright.api_keys WHERE $1 = ANY (scopes) LIMIT 1";
     const DELETE: &str = "DELETE FROM keywright.scopes WHERE name = $1";
-    let Ok(name) = str::from_utf8(args::required("name", name)?) else { return Ok(false) };
     match spi::read(BUILT_IN, &[name.into()], |row| row.must(1)).pop() {
         None => return Ok(false),
-        Some(true) => return Err(Failure::BuiltIn { what: format!("scope \"{name}\"") }.into()),
+        Some(true) => return Err(Failure::BuiltIn { what: format!("scope \"{name}\"") }),
         Some(false) => (),
     }
     lock("scopes");
     spi::write(HOLD, &[name.into()], |_| ());
     if !spi::read(CARRIED, &[name.into()], |_| ()).is_empty() {
         let (by, hint) = ("API keys carry it.", "Revoke and purge them first: see keywright.list_api_keys.");
-        return Err(Failure::InUse { what: format!("scope \"{name}\""), by, hint }.into());
+        return Err(Failure::InUse { what: format!("scope \"{name}\""), by, hint });
     }
     Ok(spi::count(DELETE, &[name.into()]) > 0)
 }

@@ -247,6 +247,11 @@ fn prepare(sql: impl AsRef<[u8]>, types: &[pg_sys::Oid]) -> pg_sys::SPIPlanPtr {
     plan
 }
 
+/// A column that SQL has brought into UTF-8.
+pub fn utf8(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
 /// True when the transaction that wrote a row with this xmin is the current one.
 pub fn is_own(xmin: pg_sys::TransactionId) -> bool {
     // SAFETY: looks at the transaction's own state.

@@ -4,12 +4,14 @@
 //! the call queues behind others for the same key, and looks again. What it then finds tells whether
 //! somebody minted while it ran: that one holds the live token, and minting again would kill it.
 
+use super::declared::interval;
 use super::mint::{self, Wanted};
 use crate::error::{Failure, Fault};
 use crate::record::Record;
 use crate::user::{self, User};
 use crate::{args, clock, spi};
 use keywright_core::digest;
+use keywright_core::manifest::{self, state};
 use keywright_core::token::ApiKey;
 use pgrx::datum::{Array, Interval, Uuid};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -61,6 +63,33 @@ fn ensure_api_key(
     let call = Call { user, wanted, existing, renew_before, started };
     let outcome = call.run()?;
     Ok(Record::new(fcinfo, &outcome))
+}
+
+/// What ensure_api_key would say of a token, for a manifest. Whoever has no user yet, has no key.
+pub fn judge(
+    entry: &manifest::ApiKey,
+    token: Option<&[u8]>,
+    started: pg_sys::TimestampTz,
+) -> Result<state::Verdict, Failure<'static>> {
+    let Ok(user) = user::find(entry.username.as_bytes()) else {
+        return Ok(state::Verdict::Replace("missing"));
+    };
+    let wanted = Wanted {
+        name: entry.name.as_bytes(),
+        scopes: entry.scopes.clone(),
+        allow_list: entry.allow_list.clone(),
+        lifetime: interval(entry.lifetime),
+        managed_by: None,
+    };
+    let renew_before = interval(entry.renew_before.unwrap_or_default());
+    let call = Call { user, wanted, existing: token, renew_before, started };
+    Ok(match call.verdict() {
+        Verdict::Keep { .. } => state::Verdict::Keep,
+        Verdict::Replace { reason } => match call.holder() {
+            Some(holder) if !holder.own && holder.created_at >= started => state::Verdict::Concurrent,
+            _ => state::Verdict::Replace(reason),
+        },
+    })
 }
 
 /// key_id, token, outcome, reason, expires_at

@@ -54,17 +54,22 @@ impl<'a> Wanted<'a> {
 
     /// When a key minted now would expire, within the cap.
     pub fn expires_at(&self, now: pg_sys::TimestampTz) -> Result<pg_sys::TimestampTz, Failure<'static>> {
-        const CENTURY: i64 = 36_525 * 86_400_000_000;
-        let end = clock::after(now, self.lifetime);
-        let rule = match settings::max_api_key_lifetime()? {
-            _ if end <= now || end - now > CENTURY => LIFETIME_RULE.into(),
-            Some(cap) if end - now > cap => {
-                format!("It must be at most {} seconds (keywright.max_api_key_lifetime).", cap / 1_000_000)
-            }
-            _ => return Ok(end),
-        };
-        Err(Fault::new("lifetime", rule, "Ask for another lifetime.").into())
+        expiry(self.lifetime, now)
     }
+}
+
+/// When a key of this lifetime minted now would expire, within the cap.
+pub fn expiry(lifetime: Interval, now: pg_sys::TimestampTz) -> Result<pg_sys::TimestampTz, Failure<'static>> {
+    const CENTURY: i64 = 36_525 * 86_400_000_000;
+    let end = clock::after(now, lifetime);
+    let rule = match settings::max_api_key_lifetime()? {
+        _ if end <= now || end - now > CENTURY => LIFETIME_RULE.into(),
+        Some(cap) if end - now > cap => {
+            format!("It must be at most {} seconds (keywright.max_api_key_lifetime).", cap / 1_000_000)
+        }
+        _ => return Ok(end),
+    };
+    Err(Fault::new("lifetime", rule, "Ask for another lifetime.").into())
 }
 
 #[pg_extern(sql = false)]

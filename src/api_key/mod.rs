@@ -2,6 +2,7 @@
 //!
 //! Lock order, everywhere: the user, then its keys.
 
+pub mod declared;
 mod ensure;
 mod explain;
 mod mint;
@@ -10,6 +11,7 @@ mod revoke;
 mod rotate;
 mod verify;
 
+pub use revoke::delete_named;
 pub use verify::{look, presented, verify};
 
 use crate::probe::Keyed;

@@ -28,11 +28,14 @@ fn revoke_user_api_keys(username: Option<&[u8]>, reason: Option<&[u8]>) -> Resul
 
 #[pg_extern(sql = false)]
 fn delete_user(username: Option<&[u8]>) -> Result<Uuid, ErrorReport> {
-    let username = args::required("username", username)?;
+    Ok(delete_named(args::required("username", username)?)?)
+}
+
+pub fn delete_named(username: &[u8]) -> Result<Uuid, Failure<'_>> {
     let user = user::find(username)?;
     // The user first, then its keys: whoever mints holds the user, so no key can slip in between.
     if !user::delete(user.id) {
-        return Err(Failure::NoUser { username }.into());
+        return Err(Failure::NoUser { username });
     }
     revoke_all_of(user.id, Some(b"owner deleted"));
     user::lose_all(user.id);

@@ -3,6 +3,7 @@
 mod allowance;
 mod caller;
 mod carry_out;
+pub mod declared;
 mod desired;
 mod preflight;
 mod status;
@@ -13,7 +14,6 @@ use crate::args;
 use crate::error::Failure;
 use crate::record::Rows;
 use crate::retry::patiently;
-use caller::Caller;
 use carry_out::{carry_out, describe, hold, queue};
 use desired::Wanted;
 use keywright_core::authenticator::findings::{Finding, Severity, literal};
@@ -26,6 +26,7 @@ use pgrx::datum::Array;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, pg_extern, pg_sys};
 
+pub use caller::Caller;
 pub use desired::{current_names, database, find as find_service, served_by, shares_its_login};
 pub use preflight::list;
 
@@ -42,24 +43,14 @@ fn grant_authenticator(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Rows, ErrorReport> {
     let caller = Caller::enter(fcinfo);
-    let mut jwt_roles = preflight::list("jwt_roles", &jwt_roles)?;
-    let anon_role = args::text("anon_role", anon_role)?.to_owned();
-    jwt_roles.sort();
-    jwt_roles.dedup();
-    jwt_roles.retain(|role| *role != anon_role);
-    let mut desired = Desired {
-        service: args::required("service", service)?.to_owned(),
-        connect_as: args::text("connect_as", connect_as)?.to_owned(),
-        anon_role,
-        jwt_roles,
-        schemas: Vec::new(),
-        noinherit: args::required("noinherit", noinherit)?,
-    };
-    for schema in preflight::list("schemas", &schemas)? {
-        if !desired.schemas.contains(&schema) {
-            desired.schemas.push(schema);
-        }
-    }
+    let desired = Desired::new(
+        args::required("service", service)?.to_owned(),
+        args::text("connect_as", connect_as)?.to_owned(),
+        args::text("anon_role", anon_role)?.to_owned(),
+        preflight::list("jwt_roles", &jwt_roles)?,
+        preflight::list("schemas", &schemas)?,
+        args::required("noinherit", noinherit)?,
+    );
     let managed_by = args::words("managed_by", Words::Manager, managed_by).map_err(Failure::from)?;
     let wanted = Wanted { desired, managed_by };
     let rows = Rows::new(fcinfo);

@@ -8,7 +8,8 @@ use pgrx::datum::Uuid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, pg_extern, pg_sys};
 
-struct Deleted {
+#[derive(Debug)]
+pub struct Deleted {
     id: Uuid,
     name: String,
     secret_prefix: String,
@@ -27,12 +28,8 @@ fn delete_gateway_key(
     let family = name_of(name).ok_or_else(gone)?;
     queue(family.as_bytes());
     // Under the lock: the key that holds the name may be another one by now, and name wins over id.
-    let id = holder(name).map(|holder| holder.id).or_else(|| uuid_of(name)).ok_or_else(gone)?;
-    let deleted = delete(id).ok_or_else(gone)?;
-    let last_heartbeat_at = forget_heartbeat(deleted.id);
-    if deleted.held_the_name {
-        delete_superseded(&deleted.name);
-    }
+    let id = holder(name).map(|holder| holder.id).or_else(|| args::uuid(name)).ok_or_else(gone)?;
+    let (deleted, last_heartbeat_at) = delete_family(id).ok_or_else(gone)?;
     Ok(Record::new(
         fcinfo,
         &[
@@ -44,6 +41,16 @@ fn delete_gateway_key(
             deleted.managed_by.into_datum(),
         ],
     ))
+}
+
+/// A key, and with the key that holds a name those it superseded. Whoever calls has queued for the name.
+pub fn delete_family(id: Uuid) -> Option<(Deleted, Option<pg_sys::TimestampTz>)> {
+    let deleted = delete(id)?;
+    let last_heartbeat_at = forget_heartbeat(deleted.id);
+    if deleted.held_the_name {
+        delete_superseded(&deleted.name);
+    }
+    Some((deleted, last_heartbeat_at))
 }
 
 impl Deleted {
@@ -65,7 +72,7 @@ fn name_of(name_or_id: &[u8]) -> Option<String> {
     if holder(name_or_id).is_some() {
         return Some(String::from_utf8_lossy(name_or_id).into_owned());
     }
-    spi::read(NAME, &[uuid_of(name_or_id)?.into()], |row| row.must(1)).pop()
+    spi::read(NAME, &[args::uuid(name_or_id)?.into()], |row| row.must(1)).pop()
 }
 
 fn delete(id: Uuid) -> Option<Deleted> {
@@ -95,19 +102,6 @@ fn forget_heartbeat(id: Uuid) -> Option<pg_sys::TimestampTz> {
     let last = spi::read(LAST, &[id.into()], |row| row.must(1)).pop();
     spi::count(FORGET, &[id.into()]);
     last
-}
-
-/// The plain form 8-4-4-4-12 of hexadecimal digits.
-fn uuid_of(text: &[u8]) -> Option<Uuid> {
-    let hyphens = [8, 13, 18, 23];
-    let well_formed = text.len() == 36
-        && text
-            .iter()
-            .enumerate()
-            .all(|(at, byte)| if hyphens.contains(&at) { *byte == b'-' } else { byte.is_ascii_hexdigit() });
-    let digits: Vec<u8> = text.iter().copied().filter(|byte| *byte != b'-').collect();
-    let digits = str::from_utf8(&digits).ok().filter(|_| well_formed)?;
-    Some(Uuid::from_bytes(u128::from_str_radix(digits, 16).ok()?.to_be_bytes()))
 }
 
 #[pg_extern(sql = false)]

@@ -1,6 +1,6 @@
 //! ensure_gateway_key: keep the token that is handed in, or mint its successor. As ensure_api_key does it.
 
-use super::mint::{self, Holder, holder, queue, supersede};
+use super::mint::{self, Holder, New, holder, queue, supersede};
 use crate::error::Failure;
 use crate::record::Record;
 use crate::{args, clock, spi};
@@ -12,7 +12,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, pg_extern, pg_sys};
 
 /// The key a token names.
-struct Key {
+#[derive(Debug)]
+pub struct Key {
     id: Uuid,
     name: String,
     hashed_secret: Vec<u8>,
@@ -58,21 +59,32 @@ fn ensure(
     }
     match verdict(name, existing) {
         Ok(key) => Ok(kept(key, existing)),
-        Err(reason) => replace(name, managed_by, now, reason),
+        Err(reason) => {
+            let rotated = now.is_some();
+            let Some(new) = replace(name, managed_by, now)? else { return Ok(concurrent(holder(name))) };
+            Ok([
+                new.id.into_datum(),
+                new.minted.public.into_datum(),
+                new.minted.token.expose().into_datum(),
+                (if rotated { "rotated" } else { "minted" }).into_datum(),
+                reason.into_datum(),
+                new.created_at.into_datum(),
+            ])
+        }
     }
 }
 
-fn replace(
+/// A successor of the key that holds the name, if there is one; nothing when another call's has come up since.
+pub fn replace(
     name: &[u8],
     managed_by: Option<&[u8]>,
     old: Option<Holder>,
-    reason: &str,
-) -> Result<Columns, ErrorReport> {
+) -> Result<Option<New>, Failure<'static>> {
     if let Some(manager) = old.as_ref().and_then(|old| old.manager.as_deref())
         && Some(manager.as_bytes()) != managed_by
     {
         let what = format!("gateway key \"{}\"", String::from_utf8_lossy(name));
-        return Err(Failure::OtherManager { what, manager: manager.to_owned() }.into());
+        return Err(Failure::OtherManager { what, manager: manager.to_owned() });
     }
     // Only the key that was found to hold the name gives it up: if another call's key has come up since, the
     // insertion finds the name taken and leaves that key alone.
@@ -83,16 +95,11 @@ fn replace(
     if let Some(old) = &old {
         supersede(old.id, now, now);
     }
-    let Some(new) = mint::insert(name, managed_by)? else { return Ok(concurrent(holder(name))) };
-    end_grace(name, now);
-    Ok([
-        new.id.into_datum(),
-        new.minted.public.into_datum(),
-        new.minted.token.expose().into_datum(),
-        (if old.is_some() { "rotated" } else { "minted" }).into_datum(),
-        reason.into_datum(),
-        new.created_at.into_datum(),
-    ])
+    let new = mint::insert(name, managed_by)?;
+    if new.is_some() {
+        end_grace(name, now);
+    }
+    Ok(new)
 }
 
 /// Ends the keys of this name that were rotated away and still live.
@@ -104,7 +111,7 @@ fn end_grace(name: &[u8], now: pg_sys::TimestampTz) {
 }
 
 /// The live key of this name the token belongs to, or why there is none.
-fn verdict(name: &[u8], existing: Option<&[u8]>) -> Result<Key, &'static str> {
+pub fn verdict(name: &[u8], existing: Option<&[u8]>) -> Result<Key, &'static str> {
     const KEY: &str = r#"
         SELECT gateway_key_id, name, hashed_secret, created_at, expires_at
           FROM keywright.gateway_keys WHERE secret_prefix = $1"#;

@@ -1,5 +1,6 @@
 //! Gateway keys: belong to a deployment component, have a name and a heartbeat, no expiry.
 
+pub mod declared;
 mod delete;
 mod ensure;
 mod heartbeat;

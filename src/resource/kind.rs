@@ -69,6 +69,16 @@ fn register_resource_type(
     parent: Option<&[u8]>,
     managed_by: Option<&[u8]>,
 ) -> Result<&'static str, ErrorReport> {
+    let name = args::required("type", name)?;
+    let managed_by = args::words("managed_by", Words::Manager, managed_by)?;
+    Ok(register(name, parent, managed_by)?)
+}
+
+pub fn register(
+    name: &str,
+    parent: Option<&[u8]>,
+    managed_by: Option<&[u8]>,
+) -> Result<&'static str, Failure<'static>> {
     const LOOK: &str = r#"
         SELECT parent_type IS NOT DISTINCT FROM $2, built_in, managed_by
           FROM keywright.resource_types WHERE type = $1"#;
@@ -82,8 +92,6 @@ fn register_resource_type(
           JOIN keywright.resource_types AS t ON t.type = r.type
          WHERE r.type = $1 AND r.parent_type IS NOT NULL AND t.parent_type IS DISTINCT FROM $2 LIMIT 1"#;
     const CLOSE: &str = "SELECT FROM keywright.resource_types WHERE type = $1 FOR UPDATE";
-    let name = args::required("type", name)?;
-    let managed_by = args::words("managed_by", Words::Manager, managed_by)?;
     let parent = match parent {
         Some(parent) if parent != name.as_bytes() => Some(Kind::find(parent)?.name),
         parent => parent.map(|_| name.to_owned()),
@@ -108,7 +116,7 @@ fn register_resource_type(
         spi::count(UPDATE, &args());
         Ok(())
     };
-    Ok(settle(&format!("resource type \"{name}\""), "resource_types", managed_by, look, insert, update)?)
+    settle(&format!("resource type \"{name}\""), "resource_types", managed_by, look, insert, update)
 }
 
 /// A scope whose name begins with the word would become a permission.
@@ -159,6 +167,10 @@ fn require_place(name: &str, parent: Option<&str>) -> Result<(), Failure<'static
 
 #[pg_extern(sql = false)]
 fn delete_resource_type(name: Option<&[u8]>) -> Result<bool, ErrorReport> {
+    Ok(delete(args::required("type", name)?)?)
+}
+
+pub fn delete(name: &[u8]) -> Result<bool, Failure<'static>> {
     const BUILT_IN: &str = "SELECT built_in FROM keywright.resource_types WHERE type = $1";
     const HOLD: &str = "SELECT FROM keywright.resource_types WHERE type = $1 FOR UPDATE";
     const USED: &str = r#"
@@ -173,12 +185,11 @@ fn delete_resource_type(name: Option<&[u8]>) -> Result<bool, ErrorReport> {
         SELECT FROM keywright.api_keys AS k, unnest(k.scopes || k.allow_list) AS e WHERE pg_catalog.split_part(e, ':', 1) = $1
          LIMIT 1"#;
     const DELETE: &str = "DELETE FROM keywright.resource_types WHERE type = $1";
-    let name = args::required("type", name)?;
     let args = [spi::text(name)];
     let shown = || format!("resource type {}", keywright_core::printable::quoted(name));
     match spi::read(BUILT_IN, &args, |row| row.must(1)).pop() {
         None => return Ok(false),
-        Some(true) => return Err(Failure::BuiltIn { what: shown() }.into()),
+        Some(true) => return Err(Failure::BuiltIn { what: shown() }),
         Some(false) => (),
     }
     // The table first, as whoever registers or defines does.
@@ -187,7 +198,7 @@ fn delete_resource_type(name: Option<&[u8]>) -> Result<bool, ErrorReport> {
     if !spi::read(USED, &args, |_| ()).is_empty() {
         let (by, hint) =
             ("Resources, other types, roles, scopes or API keys name it.", "Delete those first.");
-        return Err(Failure::InUse { what: shown(), by, hint }.into());
+        return Err(Failure::InUse { what: shown(), by, hint });
     }
     Ok(spi::count(DELETE, &args) > 0)
 }

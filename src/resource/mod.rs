@@ -2,9 +2,10 @@
 //!
 //! Lock order: the type, then resources.
 
+pub mod declared;
 mod ensure;
-mod kind;
-mod store;
+pub mod kind;
+pub mod store;
 mod track;
 
 use crate::error::Failure;

@@ -16,6 +16,7 @@ pub struct Wanted {
     pub ids: Vec<String>,
     pub parents: Option<Vec<Option<String>>>,
     pub names: Option<Vec<Option<String>>>,
+    pub manager: Option<String>,
 }
 
 impl Wanted {
@@ -29,7 +30,7 @@ impl Wanted {
         }
     }
 
-    fn args<'a>(&self, kind: &'a Kind) -> [spi::Arg<'a>; 7] {
+    fn args<'a>(&self, kind: &'a Kind) -> [spi::Arg<'a>; 8] {
         [
             kind.name.as_str().into(),
             self.ids.clone().into(),
@@ -38,6 +39,7 @@ impl Wanted {
             spi::text(kind.parent.as_deref().map(str::as_bytes)),
             self.parents.is_some().into(),
             self.names.is_some().into(),
+            self.manager.clone().into(),
         ]
     }
 
@@ -83,9 +85,10 @@ pub fn changed(kind: &Kind, wanted: Wanted) -> Wanted {
         ids: Vec::new(),
         parents: wanted.parents.as_ref().map(|_| Vec::new()),
         names: wanted.names.as_ref().map(|_| Vec::new()),
+        manager: wanted.manager.clone(),
     };
     for (id, parent, name) in
-        spi::read_once(CHANGED, &wanted.args(kind), |row| (row.must(1), row.get(2), row.get(3)))
+        spi::read_once(CHANGED, &wanted.args(kind)[..7], |row| (row.must(1), row.get(2), row.get(3)))
     {
         changed.push(id, parent, name);
     }
@@ -109,17 +112,19 @@ pub fn require_unmanaged(kind: &Kind, ids: &[String]) -> Result<(), Failure<'sta
 /// Makes and changes resources; how many there were to make or change. `require_shallow` comes after all of them.
 pub fn store(kind: &Kind, wanted: &Wanted) -> Result<u64, Failure<'static>> {
     const STORE: &str = r#"
-        INSERT INTO keywright.resources AS r (type, id, parent_type, parent_id, name)
-        SELECT $1, n.id, CASE WHEN n.parent_id IS NOT NULL THEN $5 END, n.parent_id, coalesce(n.name, '')
+        INSERT INTO keywright.resources AS r (type, id, parent_type, parent_id, name, managed_by)
+        SELECT $1, n.id, CASE WHEN n.parent_id IS NOT NULL THEN $5 END, n.parent_id, coalesce(n.name, ''), $8
           FROM unnest($2::text[], $3::text[], $4::text[]) AS n (id, parent_id, name)
          ORDER BY n.id
         ON CONFLICT (type, id) DO UPDATE
            SET parent_type = CASE WHEN $6 THEN excluded.parent_type ELSE r.parent_type END,
                parent_id = CASE WHEN $6 THEN excluded.parent_id ELSE r.parent_id END,
                name = CASE WHEN $7 THEN excluded.name ELSE r.name END,
+               managed_by = coalesce($8, r.managed_by),
                updated_at = pg_catalog.clock_timestamp()
          WHERE ($6 AND (r.parent_type, r.parent_id) IS DISTINCT FROM (excluded.parent_type, excluded.parent_id))
-            OR ($7 AND r.name <> excluded.name)"#;
+            OR ($7 AND r.name <> excluded.name)
+            OR r.managed_by IS DISTINCT FROM coalesce($8, r.managed_by)"#;
     if wanted.ids.is_empty() {
         return Ok(0);
     }
@@ -316,7 +321,7 @@ fn net(pairs: &[(String, String)], resources: &HashSet<String>) -> Vec<(String, 
 }
 
 /// The types that tables decide: what such a resource lies below is for its own row to say.
-fn tracked_types() -> Vec<String> {
+pub fn tracked_types() -> Vec<String> {
     const TYPES: &str = r#"
         SELECT DISTINCT pg_catalog.encode(pg_catalog.substring(t.tgargs, 1, pg_catalog.position(t.tgargs, '\x00'::bytea) - 1), 'escape')
           FROM pg_catalog.pg_trigger AS t

@@ -15,15 +15,6 @@ fn define_role(
     level: Option<i32>,
     managed_by: Option<&[u8]>,
 ) -> Result<&'static str, ErrorReport> {
-    const LOOK: &str = r#"
-        SELECT permissions = $2 AND level = $3, built_in, managed_by FROM keywright.roles WHERE name = $1"#;
-    const INSERT: &str =
-        "INSERT INTO keywright.roles (name, permissions, level, managed_by) VALUES ($1, $2, $3, $4)";
-    const UPDATE: &str = r#"
-        UPDATE keywright.roles
-           SET permissions = $2, level = $3, managed_by = coalesce($4, managed_by),
-               updated_at = pg_catalog.clock_timestamp()
-         WHERE name = $1"#;
     let name = args::required("name", name)?;
     let level = args::required("level", level)?;
     let permissions = args::elements("permissions", &permissions)?;
@@ -39,32 +30,54 @@ fn define_role(
     let (Some(permissions), Some(level), Some(managed_by)) = (permissions, level, managed_by) else {
         return Err(Failure::from(faults).into());
     };
+    Ok(define(name, &permissions, level, managed_by)?)
+}
+
+pub fn define(
+    name: &str,
+    permissions: &[String],
+    level: i32,
+    managed_by: Option<&[u8]>,
+) -> Result<&'static str, Failure<'static>> {
+    const LOOK: &str = r#"
+        SELECT permissions = $2 AND level = $3, built_in, managed_by FROM keywright.roles WHERE name = $1"#;
+    const INSERT: &str =
+        "INSERT INTO keywright.roles (name, permissions, level, managed_by) VALUES ($1, $2, $3, $4)";
+    const UPDATE: &str = r#"
+        UPDATE keywright.roles
+           SET permissions = $2, level = $3, managed_by = coalesce($4, managed_by),
+               updated_at = pg_catalog.clock_timestamp()
+         WHERE name = $1"#;
     let args = || -> [spi::Arg; 4] {
-        [name.into(), permissions.clone().into(), level.into(), spi::text(managed_by)]
+        [name.into(), permissions.to_vec().into(), level.into(), spi::text(managed_by)]
     };
     let write = |sql| {
-        scope::hold_types("permissions", &permissions)?;
+        scope::hold_types("permissions", permissions)?;
         spi::count(sql, &args());
         Ok(())
     };
     let look = || spi::read(LOOK, &args()[..3], definition).pop();
-    Ok(settle(&format!("role \"{name}\""), "roles", managed_by, look, || write(INSERT), || write(UPDATE))?)
+    settle(&format!("role \"{name}\""), "roles", managed_by, look, || write(INSERT), || write(UPDATE))
 }
 
 #[pg_extern(sql = false)]
 fn delete_role(name: Option<&[u8]>) -> Result<bool, ErrorReport> {
+    let Ok(name) = str::from_utf8(args::required("name", name)?) else { return Ok(false) };
+    Ok(delete(name)?)
+}
+
+pub fn delete(name: &str) -> Result<bool, Failure<'static>> {
     const BUILT_IN: &str = "SELECT built_in FROM keywright.roles WHERE name = $1";
     const HOLD: &str = "SELECT FROM keywright.roles WHERE name = $1 FOR UPDATE";
     const HELD: &str = r#"
         SELECT FROM keywright.role_bindings WHERE role = $1
          UNION ALL
-        SELECT FROM keywright.users WHERE organization_role = $1
+        SELECT FROM keywright.users WHERE organization_role = $1 AND deleted_at IS NULL
          LIMIT 1"#;
     const DELETE: &str = "DELETE FROM keywright.roles WHERE name = $1";
-    let Ok(name) = str::from_utf8(args::required("name", name)?) else { return Ok(false) };
     match spi::read(BUILT_IN, &[name.into()], |row| row.must(1)).pop() {
         None => return Ok(false),
-        Some(true) => return Err(Failure::BuiltIn { what: format!("role \"{name}\"") }.into()),
+        Some(true) => return Err(Failure::BuiltIn { what: format!("role \"{name}\"") }),
         Some(false) => (),
     }
     // The table first, as whoever defines does; whoever binds it holds the row.
@@ -75,7 +88,7 @@ fn delete_role(name: Option<&[u8]>) -> Result<bool, ErrorReport> {
             "Users hold it.",
             "Take it away from them with keywright.unbind_role: see keywright.list_role_bindings.",
         );
-        return Err(Failure::InUse { what: format!("role \"{name}\""), by, hint }.into());
+        return Err(Failure::InUse { what: format!("role \"{name}\""), by, hint });
     }
     Ok(spi::count(DELETE, &[name.into()]) > 0)
 }

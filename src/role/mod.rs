@@ -3,7 +3,10 @@
 //! Lock order: the type of a resource, the user, the granter, the role, the resource.
 
 mod bind;
+pub mod declared;
 mod define;
+
+pub use define::{define, delete};
 
 use crate::error::Failure;
 use crate::spi;

@@ -5,6 +5,7 @@ use crate::args::Faults;
 use crate::error::{Failure, Fault};
 use crate::record::Record;
 use crate::{args, spi};
+use keywright_core::manifest;
 use keywright_core::text::Kind;
 use pgrx::JsonB;
 use pgrx::datum::{Array, Uuid};
@@ -105,6 +106,28 @@ fn require_in_transaction(id: Uuid, wanted: &Wanted) -> Result<(), Failure<'stat
             what: format!("User {}", keywright_core::printable::quoted(wanted.username)),
         }),
     }
+}
+
+/// As ensure_system_user, for a manifest, which knows already that the user is its manager's.
+pub fn settle_declared(
+    entry: &manifest::User,
+    holdings: &standing::Wanted,
+    manager: &str,
+) -> Result<(), Failure<'static>> {
+    let bytes = |text: &'_ Option<String>| text.as_ref().map(|text| text.as_bytes().to_vec());
+    let (email, display_name) = (bytes(&entry.email), bytes(&entry.display_name));
+    let wanted = Wanted {
+        username: entry.username.as_bytes(),
+        kind: "system",
+        email: email.as_deref(),
+        display_name: display_name.as_deref(),
+        db_role: None,
+        managed_by: Some(manager.as_bytes()),
+        organization_role: entry.organization_role.as_deref().map(str::as_bytes),
+    };
+    standing::require_roles(holdings, false)?;
+    crate::error::raise(settle_system_user(&wanted, holdings));
+    Ok(())
 }
 
 fn json_array(elements: Vec<JsonB>) -> Option<JsonB> {
@@ -274,7 +297,7 @@ fn update(id: Uuid, wanted: &Wanted) {
 }
 
 /// A user may act as a role only if that gives it no power over the server.
-fn require_harmless_role(role: &[u8]) -> Result<(), Failure<'_>> {
+pub fn require_harmless_role(role: &[u8]) -> Result<(), Failure<'_>> {
     const POWERS: &str = r#"
         SELECT pg_catalog.concat_ws(', ',
                  CASE WHEN r.rolsuper THEN 'SUPERUSER' END,

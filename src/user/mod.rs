@@ -1,9 +1,11 @@
 //! Users: identities that own keys.
 
+pub mod declared;
 mod ensure;
 mod standing;
 mod status;
 
+pub use ensure::require_harmless_role;
 pub use standing::{bind_to_organizations, lose_all};
 pub use status::delete;
 

@@ -111,6 +111,18 @@ pub fn is_settled(user: Uuid, wanted: &Wanted) -> bool {
     steps(user, wanted).is_empty()
 }
 
+/// What is missing and what is too many, as people read it.
+pub fn describe(user: Uuid, wanted: &Wanted) -> Vec<String> {
+    let named = |step: Step| {
+        let verb = if step.bind { "bind" } else { "unbind" };
+        match step.organization {
+            Some(id) => format!("{verb} {} on organization:{id}", step.role),
+            None => format!("{verb} {}", step.role),
+        }
+    };
+    steps(user, wanted).into_iter().map(named).collect()
+}
+
 /// Brings the bindings of a system user in line; what changed, as the result column has it. The user is held, and
 /// no organization is being made meanwhile.
 ///
@@ -143,8 +155,9 @@ fn steps(user: Uuid, wanted: &Wanted) -> Vec<Step> {
             FROM unnest($2::text[]) AS n (name)
            UNION ALL
           SELECT u.organization_role, r.id
-            FROM keywright.users AS u, keywright.resources AS r
-           WHERE u.user_id = $1 AND u.organization_role IS NOT NULL AND r.type = 'organization'),
+            FROM (SELECT nullif(coalesce($3, u.organization_role), '') AS organization_role
+                    FROM keywright.users AS u WHERE u.user_id = $1) AS u, keywright.resources AS r
+           WHERE u.organization_role IS NOT NULL AND r.type = 'organization'),
         held AS (
           SELECT b.role, b.resource_id AS id, b.standing
             FROM keywright.role_bindings AS b
@@ -158,11 +171,8 @@ fn steps(user: Uuid, wanted: &Wanted) -> Vec<Step> {
          WHERE h.standing AND (h.id IS NOT NULL OR $2 IS NOT NULL)
            AND NOT EXISTS (SELECT FROM wanted AS w WHERE w.role = h.role AND w.id IS NOT DISTINCT FROM h.id)
          ORDER BY 2 NULLS FIRST, 1, 3"#;
-    spi::read(STEPS, &[user.into(), wanted.roles.clone().into()], |row| Step {
-        role: row.must(1),
-        organization: row.get(2),
-        bind: row.must(3),
-    })
+    let args = [user.into(), wanted.roles.clone().into(), wanted.organization_role.clone().into()];
+    spi::read(STEPS, &args, |row| Step { role: row.must(1), organization: row.get(2), bind: row.must(3) })
 }
 
 impl Step {

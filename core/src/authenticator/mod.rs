@@ -29,6 +29,27 @@ pub struct Desired {
 }
 
 impl Desired {
+    /// With each name once; the anonymous role needs no other mention.
+    pub fn new(
+        service: String,
+        connect_as: String,
+        anon_role: String,
+        mut jwt_roles: Vec<String>,
+        all_schemas: Vec<String>,
+        noinherit: bool,
+    ) -> Desired {
+        jwt_roles.sort();
+        jwt_roles.dedup();
+        jwt_roles.retain(|role| *role != anon_role);
+        let mut schemas = Vec::new();
+        for schema in all_schemas {
+            if !schemas.contains(&schema) {
+                schemas.push(schema);
+            }
+        }
+        Desired { service, connect_as, anon_role, jwt_roles, schemas, noinherit }
+    }
+
     /// The roles the authenticator switches to, each once.
     pub fn roles(&self) -> Vec<&str> {
         let mut roles = vec![self.anon_role.as_str()];

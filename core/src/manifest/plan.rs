@@ -113,9 +113,8 @@ pub fn plan(manifest: &Manifest, state: &State) -> Result<Vec<Step>, Vec<Refusal
         steps: Vec::new(),
         refusals: Vec::new(),
         named: Named::of(manifest),
-        pruned: Pruned::default(),
+        pruned: Pruned::of(manifest, state),
     };
-    planner.pruned = planner.prune();
     planner.types();
     planner.scopes();
     planner.roles();
@@ -130,17 +129,64 @@ pub fn plan(manifest: &Manifest, state: &State) -> Result<Vec<Step>, Vec<Refusal
 }
 
 /// What this manager owns and the manifest does not name.
-#[derive(Default)]
-struct Pruned {
-    types: HashSet<String>,
-    scopes: HashSet<String>,
-    roles: HashSet<String>,
-    resources: HashSet<Resource>,
-    users: HashSet<String>,
-    bindings: HashSet<super::state::Place>,
-    api_keys: HashSet<(String, String)>,
-    gateway_keys: HashSet<String>,
-    authenticators: HashSet<String>,
+#[derive(Debug, Default)]
+pub struct Pruned {
+    pub types: HashSet<String>,
+    pub scopes: HashSet<String>,
+    pub roles: HashSet<String>,
+    pub resources: HashSet<Resource>,
+    pub users: HashSet<String>,
+    pub bindings: HashSet<super::state::Place>,
+    pub api_keys: HashSet<(String, String)>,
+    pub gateway_keys: HashSet<String>,
+    pub authenticators: HashSet<String>,
+}
+
+impl Pruned {
+    pub fn of(manifest: &Manifest, state: &State) -> Pruned {
+        let mut pruned = Pruned::default();
+        if !manifest.prune {
+            return pruned;
+        }
+        let ours = |owner: &Owner| owner.manager.as_ref() == Some(&manifest.manager);
+        let lower = str::to_ascii_lowercase;
+        let named: HashSet<&str> = manifest.resource_types.iter().map(|entry| entry.kind.as_str()).collect();
+        pruned.types = owned(&state.types, |found| ours(&found.owner), |kind| named.contains(kind.as_str()));
+        let named: HashSet<&str> = manifest.scopes.iter().map(|entry| entry.name.as_str()).collect();
+        pruned.scopes =
+            owned(&state.scopes, |found| ours(&found.owner), |name| named.contains(name.as_str()));
+        let named: HashSet<&str> = manifest.roles.iter().map(|entry| entry.name.as_str()).collect();
+        pruned.roles = owned(&state.roles, |found| ours(&found.owner), |name| named.contains(name.as_str()));
+        let named: HashSet<(&str, &str)> =
+            manifest.resources.iter().map(|entry| (entry.kind.as_str(), entry.id.as_str())).collect();
+        pruned.resources = owned(
+            &state.resources,
+            |found| ours(&found.owner),
+            |resource| named.contains(&(resource.kind.as_str(), resource.id.as_str())),
+        );
+        let named: HashSet<String> = manifest.users.iter().map(|entry| lower(&entry.username)).collect();
+        pruned.users = owned(&state.users, |found| ours(&found.owner), |name| named.contains(name));
+        let named: HashSet<_> = manifest
+            .bindings
+            .iter()
+            .map(|entry| (lower(&entry.username), entry.role.clone(), entry.resource.clone()))
+            .collect();
+        pruned.bindings = owned(&state.bindings, |found| ours(&found.owner), |place| named.contains(place));
+        let named: HashSet<_> =
+            manifest.api_keys.iter().map(|entry| (lower(&entry.username), entry.name.clone())).collect();
+        pruned.api_keys = owned(&state.api_keys, |found| ours(&found.owner), |key| named.contains(key));
+        let named: HashSet<&str> = manifest.gateway_keys.iter().map(|entry| entry.name.as_str()).collect();
+        pruned.gateway_keys =
+            owned(&state.gateway_keys, |found| ours(&found.owner), |name| named.contains(name.as_str()));
+        let named: HashSet<&str> =
+            manifest.authenticators.iter().map(|entry| entry.service.as_str()).collect();
+        pruned.authenticators = owned(
+            &state.authenticators,
+            |found| found.is_there && ours(&found.owner),
+            |service| named.contains(service.as_str()),
+        );
+        pruned
+    }
 }
 
 struct Planner<'a> {
@@ -613,52 +659,6 @@ impl<'a> Planner<'a> {
             let path = || format!("$.authenticators[{at}]");
             self.settle(Kind::Authenticator, at, &entry.service, &found.owner, change, path);
         }
-    }
-
-    fn prune(&self) -> Pruned {
-        let mut pruned = Pruned::default();
-        if !self.manifest.prune {
-            return pruned;
-        }
-        let (manifest, state) = (self.manifest, self.state);
-        let ours = |owner: &Owner| owner.manager.as_ref() == Some(&manifest.manager);
-        let lower = str::to_ascii_lowercase;
-        let named: HashSet<&str> = manifest.resource_types.iter().map(|entry| entry.kind.as_str()).collect();
-        pruned.types = owned(&state.types, |found| ours(&found.owner), |kind| named.contains(kind.as_str()));
-        let named: HashSet<&str> = manifest.scopes.iter().map(|entry| entry.name.as_str()).collect();
-        pruned.scopes =
-            owned(&state.scopes, |found| ours(&found.owner), |name| named.contains(name.as_str()));
-        let named: HashSet<&str> = manifest.roles.iter().map(|entry| entry.name.as_str()).collect();
-        pruned.roles = owned(&state.roles, |found| ours(&found.owner), |name| named.contains(name.as_str()));
-        let named: HashSet<(&str, &str)> =
-            manifest.resources.iter().map(|entry| (entry.kind.as_str(), entry.id.as_str())).collect();
-        pruned.resources = owned(
-            &state.resources,
-            |found| ours(&found.owner),
-            |resource| named.contains(&(resource.kind.as_str(), resource.id.as_str())),
-        );
-        let named: HashSet<String> = manifest.users.iter().map(|entry| lower(&entry.username)).collect();
-        pruned.users = owned(&state.users, |found| ours(&found.owner), |name| named.contains(name));
-        let named: HashSet<_> = manifest
-            .bindings
-            .iter()
-            .map(|entry| (lower(&entry.username), entry.role.clone(), entry.resource.clone()))
-            .collect();
-        pruned.bindings = owned(&state.bindings, |found| ours(&found.owner), |place| named.contains(place));
-        let named: HashSet<_> =
-            manifest.api_keys.iter().map(|entry| (lower(&entry.username), entry.name.clone())).collect();
-        pruned.api_keys = owned(&state.api_keys, |found| ours(&found.owner), |key| named.contains(key));
-        let named: HashSet<&str> = manifest.gateway_keys.iter().map(|entry| entry.name.as_str()).collect();
-        pruned.gateway_keys =
-            owned(&state.gateway_keys, |found| ours(&found.owner), |name| named.contains(name.as_str()));
-        let named: HashSet<&str> =
-            manifest.authenticators.iter().map(|entry| entry.service.as_str()).collect();
-        pruned.authenticators = owned(
-            &state.authenticators,
-            |found| found.is_there && ours(&found.owner),
-            |service| named.contains(service.as_str()),
-        );
-        pruned
     }
 
     fn delete(&mut self) {

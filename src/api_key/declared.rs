@@ -1,0 +1,210 @@
+//! API keys as a manifest has them, many in one statement.
+
+use super::ensure;
+use super::mint::{expiry, new_token};
+use crate::error::Failure;
+use crate::{clock, spi};
+use keywright_core::manifest;
+use keywright_core::manifest::state::{ApiKey, Owner, Verdict};
+use keywright_core::manifest::{Duration, Held};
+use keywright_core::secret::Secret;
+use pgrx::datum::Interval;
+use pgrx::pg_sys;
+use std::collections::HashMap;
+
+/// The username in lower case, and the name.
+pub type Name = (String, String);
+
+pub fn interval(duration: Duration) -> Interval {
+    Interval::new(duration.months, duration.days, duration.micros)
+        .unwrap_or_else(|_| unreachable!("a duration is never infinite"))
+}
+
+/// When keys minted now would expire, by their lifetimes; or why one would not.
+pub fn expiries(
+    lifetimes: impl Iterator<Item = Duration>,
+) -> HashMap<(i32, i32, i64), Result<pg_sys::TimestampTz, Failure<'static>>> {
+    let now = clock::now();
+    let mut known = HashMap::new();
+    for lifetime in lifetimes {
+        known.entry(field(lifetime)).or_insert_with(|| expiry(interval(lifetime), now));
+    }
+    known
+}
+
+pub fn field(lifetime: Duration) -> (i32, i32, i64) {
+    (lifetime.months, lifetime.days, lifetime.micros)
+}
+
+/// The keys that hold a name: those of these users, by their ids, and those of a manager.
+pub fn find(users: &[String], manager: Option<&str>) -> Vec<(Name, ApiKey)> {
+    const HELD: &str = r#"
+        SELECT k.key_id, u.username, k.name, k.scopes, k.allow_list, k.expires_at, k.managed_by
+          FROM keywright.api_keys AS k JOIN keywright.users AS u ON u.user_id = k.user_id
+         WHERE k.user_id = ANY ($1::text[]::uuid[]) AND k.revoked_at IS NULL AND k.superseded_at IS NULL"#;
+    const OWNED: &str = r#"
+        SELECT k.key_id, u.username, k.name, k.scopes, k.allow_list, k.expires_at, k.managed_by
+          FROM keywright.api_keys AS k JOIN keywright.users AS u ON u.user_id = k.user_id
+         WHERE k.managed_by = $1 AND k.revoked_at IS NULL AND k.superseded_at IS NULL"#;
+    let now = clock::now();
+    let from_row = |row: &spi::Row| {
+        let username: String = row.must(2);
+        let expires_at: pg_sys::TimestampTz = row.must(6);
+        let found = ApiKey {
+            id: row.must(1),
+            scopes: row.must(4),
+            allow_list: row.must(5),
+            left: expires_at.saturating_sub(now),
+            owner: Owner { manager: row.get(7), built_in: false },
+            username,
+        };
+        ((found.username.to_ascii_lowercase(), row.must(3)), found)
+    };
+    let mut found = match users.is_empty() {
+        true => Vec::new(),
+        false => spi::read_once(HELD, &[users.to_vec().into()], from_row),
+    };
+    if let Some(manager) = manager {
+        found.extend(spi::read_once(OWNED, &[manager.into()], from_row));
+    }
+    found
+}
+
+/// What is to be said of the token that the caller has stored.
+pub fn verdict(
+    entry: &manifest::ApiKey,
+    held: &Held,
+    started: pg_sys::TimestampTz,
+) -> Result<Verdict, Failure<'static>> {
+    let token = match held {
+        Held::Nothing => None,
+        Held::Token(token) => Some(token.expose().as_bytes()),
+    };
+    ensure::judge(entry, token, started)
+}
+
+/// A key that is to be minted.
+#[derive(Debug)]
+pub struct New<'a> {
+    pub entry: &'a manifest::ApiKey,
+    /// The key that gives up the name, and why.
+    pub predecessor: Option<(String, String)>,
+}
+
+/// A key that was minted.
+#[derive(Debug)]
+pub struct Minted {
+    pub id: String,
+    pub token: Secret,
+}
+
+/// Nothing when somebody else changed one of these keys or their owners meanwhile.
+pub fn mint(keys: &[New], manager: &str) -> Result<Option<Vec<Minted>>, Failure<'static>> {
+    const RETIRE: &str = r#"
+        UPDATE keywright.api_keys AS k
+           SET revoked_at = CASE WHEN k.expires_at > $4 THEN $4 END,
+               revoke_reason = CASE WHEN k.expires_at > $4 THEN 'replaced: ' || n.reason END,
+               superseded_at = $4, superseded_by = n.successor
+          FROM unnest($1::text[], $2::text[], $3::text[]) AS n (key_id, successor, reason)
+         WHERE k.key_id = n.key_id AND k.revoked_at IS NULL AND k.superseded_at IS NULL"#;
+    const END_GRACE: &str = r#"
+        UPDATE keywright.api_keys AS k
+           SET revoked_at = $4, revoke_reason = 'replaced: ' || n.reason
+          FROM unnest($1::text[], $2::text[], $3::text[]) AS n (username, name, reason)
+          JOIN keywright.users AS u ON pg_catalog.lower(u.username) = n.username AND u.deleted_at IS NULL
+         WHERE k.user_id = u.user_id AND k.name = n.name AND k.revoked_at IS NULL AND k.superseded_at IS NOT NULL
+           AND k.expires_at > $4"#;
+    const MINT: &str = r#"
+        INSERT INTO keywright.api_keys
+               (key_id, user_id, name, hashed_secret, scopes, allow_list, lifetime, created_at, expires_at, managed_by)
+        SELECT n.key_id, u.user_id, n.name, n.hashed_secret, n.scopes::text[], n.allow_list::text[], n.lifetime, $8,
+               ($8 AT TIME ZONE 'UTC' + n.lifetime) AT TIME ZONE 'UTC', $9
+          FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::interval[])
+               AS n (key_id, username, name, hashed_secret, scopes, allow_list, lifetime)
+          JOIN keywright.users AS u
+            ON pg_catalog.lower(u.username) = n.username AND u.deleted_at IS NULL AND u.status = 'active'
+        ON CONFLICT (user_id, name) WHERE revoked_at IS NULL AND superseded_at IS NULL DO NOTHING"#;
+    let now = clock::now();
+    for (_, end) in expiries(keys.iter().map(|key| key.entry.lifetime)) {
+        end?;
+    }
+    let minted = keys.iter().map(|_| new_token()).collect::<Result<Vec<_>, _>>()?;
+    let text = |of: &dyn Fn(&New) -> String| -> Vec<String> { keys.iter().map(of).collect() };
+    let ids: Vec<String> = minted.iter().map(|minted| minted.public.clone()).collect();
+    let (mut retired, mut successors, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut owners, mut names) = (Vec::new(), Vec::new());
+    for (key, id) in keys.iter().zip(&ids) {
+        if let Some((predecessor, reason)) = &key.predecessor {
+            retired.push(predecessor.clone());
+            successors.push(id.clone());
+            reasons.push(reason.clone());
+            owners.push(key.entry.username.to_ascii_lowercase());
+            names.push(key.entry.name.clone());
+        }
+    }
+    let count = retired.len() as u64;
+    if count > 0 {
+        let args = [retired.into(), successors.into(), reasons.clone().into(), spi::time(now)];
+        if spi::count_once(RETIRE, &args) != count {
+            return Ok(None);
+        }
+        spi::count_once(END_GRACE, &[owners.into(), names.into(), reasons.into(), spi::time(now)]);
+    }
+    let digests: Vec<Vec<u8>> = minted.iter().map(|minted| minted.digest.to_vec()).collect();
+    let lifetimes: Vec<Interval> = keys.iter().map(|key| interval(key.entry.lifetime)).collect();
+    let args = [
+        ids.clone().into(),
+        text(&|key| key.entry.username.to_ascii_lowercase()).into(),
+        text(&|key| key.entry.name.clone()).into(),
+        digests.into(),
+        text(&|key| array(&key.entry.scopes)).into(),
+        text(&|key| array(&key.entry.allow_list)).into(),
+        lifetimes.into(),
+        spi::time(now),
+        manager.into(),
+    ];
+    if spi::count_once(MINT, &args) != keys.len() as u64 {
+        return Ok(None);
+    }
+    let minted = ids.into_iter().zip(minted).map(|(id, minted)| Minted { id, token: minted.token });
+    Ok(Some(minted.collect()))
+}
+
+/// How Postgres writes an array of texts.
+fn array(texts: &[String]) -> String {
+    let quoted: Vec<String> =
+        texts.iter().map(|text| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))).collect();
+    format!("{{{}}}", quoted.join(","))
+}
+
+/// False when one was revoked, or superseded, meanwhile.
+pub fn adopt(ids: &[String], manager: &str) -> bool {
+    const ADOPT: &str = r#"
+        UPDATE keywright.api_keys SET managed_by = $2
+         WHERE key_id = ANY ($1) AND revoked_at IS NULL AND superseded_at IS NULL"#;
+    spi::count_once(ADOPT, &[ids.to_vec().into(), manager.into()]) == ids.len() as u64
+}
+
+/// Keys that are pruned, and those they superseded that are still in their grace.
+pub fn revoke(ids: &[String]) -> bool {
+    const GRACE: &str = r#"
+        UPDATE keywright.api_keys AS k
+           SET revoked_at = pg_catalog.clock_timestamp(), revoke_reason = 'pruned'
+          FROM keywright.api_keys AS p
+         WHERE p.key_id = ANY ($1) AND k.user_id = p.user_id AND k.name = p.name
+           AND k.revoked_at IS NULL AND k.superseded_at IS NOT NULL"#;
+    const REVOKE: &str = r#"
+        UPDATE keywright.api_keys
+           SET revoked_at = pg_catalog.clock_timestamp(), revoke_reason = 'pruned'
+         WHERE key_id = ANY ($1) AND revoked_at IS NULL AND superseded_at IS NULL"#;
+    spi::count_once(GRACE, &[ids.to_vec().into()]);
+    spi::count_once(REVOKE, &[ids.to_vec().into()]) == ids.len() as u64
+}
+
+/// Those of these scopes that a key carries, live or dead.
+pub fn carried(scopes: &[String]) -> Vec<String> {
+    const CARRIED: &str = r#"
+        SELECT n.name FROM unnest($1::text[]) AS n (name)
+         WHERE EXISTS (SELECT FROM keywright.api_keys AS k WHERE n.name = ANY (k.scopes))"#;
+    spi::read_once(CARRIED, &[scopes.to_vec().into()], |row| row.must(1))
+}

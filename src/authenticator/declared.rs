@@ -1,0 +1,115 @@
+//! Services as a manifest has them.
+
+use super::caller::Caller;
+use super::desired::{self, Wanted};
+use super::{describe, grant, not_allowed, preflight, revoke, world};
+use crate::error::{Failure, code_of};
+use crate::spi;
+use keywright_core::authenticator::Desired;
+use keywright_core::authenticator::findings::Severity;
+use keywright_core::authenticator::plan::{Outcome, Step, World};
+use keywright_core::manifest;
+use keywright_core::manifest::plan::Refusal;
+use keywright_core::manifest::state::{Authenticator, Owner};
+use std::collections::HashMap;
+
+/// What is there of these services and of a manager's, what there is to grant and to undo, and what speaks against it.
+pub fn look(
+    entries: &[manifest::Authenticator],
+    manager: Option<&str>,
+    caller: &Caller,
+) -> (HashMap<String, Authenticator>, Vec<Refusal>) {
+    const OWNED: &str =
+        "SELECT a.service FROM keywright.authenticators AS a WHERE a.managed_by = $1 ORDER BY a.service";
+    let mut found = HashMap::new();
+    let mut refusals = Vec::new();
+    let owned: Vec<String> = match manager {
+        Some(manager) => spi::read(OWNED, &[manager.into()], |row| row.must(1)),
+        None => Vec::new(),
+    };
+    if entries.is_empty() && owned.is_empty() {
+        return (found, refusals);
+    }
+    let desired: Vec<Desired> = entries.iter().map(desired_of).collect();
+    let mut world = world::look(&desired);
+    for (at, desired) in desired.iter().enumerate() {
+        let resolve = |name: &str| world.graph.find(name);
+        let mut findings = preflight::preflight(&world, desired, resolve);
+        findings.extend(not_allowed(&world, desired, resolve, caller));
+        findings.retain(|finding| finding.severity == Severity::Error);
+        refusals.extend(findings.into_iter().map(|finding| Refusal {
+            code: code_of(finding.code),
+            path: format!("$.authenticators[{at}]"),
+            sentence: format!("{}: {}. {}", finding.code, finding.message, finding.hint),
+        }));
+        let needs = world.needs(desired, |name| world.graph.find(name));
+        let steps = world.settle(&desired.service, &needs);
+        let grants = described(&world, &steps);
+        found.insert(desired.service.clone(), state(desired, grants));
+    }
+    for service in owned {
+        if !found.contains_key(&service) {
+            let steps = world.settle(&service, &[]);
+            let grants = described(&world, &steps);
+            let owner = Owner { manager: manager.map(str::to_owned), built_in: false };
+            found.insert(service, Authenticator { is_there: true, differs: Vec::new(), grants, owner });
+        }
+    }
+    (found, refusals)
+}
+
+fn described(world: &World, steps: &[Step]) -> Vec<String> {
+    let named = |step: &Step| {
+        let (action, object) = describe(world, step);
+        match step.outcome {
+            Outcome::Done | Outcome::Undone => format!("{action} {object}"),
+            outcome => format!("{action} {object}: {}", outcome.as_str()),
+        }
+    };
+    steps.iter().map(named).collect()
+}
+
+fn state(desired: &Desired, grants: Vec<String>) -> Authenticator {
+    const MANAGER: &str = "SELECT a.managed_by FROM keywright.authenticators AS a WHERE a.service = $1";
+    let Some(stored) = desired::find(&desired.service) else {
+        return Authenticator { is_there: false, grants, ..Authenticator::default() };
+    };
+    let manager = spi::read(MANAGER, &[desired.service.as_str().into()], |row| row.get(1)).pop().flatten();
+    let fields = [
+        ("connect_as", stored.connect_as != desired.connect_as),
+        ("anon_role", stored.anon_role != desired.anon_role),
+        ("jwt_roles", stored.jwt_roles != desired.jwt_roles),
+        ("schemas", stored.schemas != desired.schemas),
+        ("noinherit", stored.noinherit != desired.noinherit),
+    ];
+    Authenticator {
+        is_there: true,
+        differs: fields.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field).collect(),
+        grants,
+        owner: Owner { manager, built_in: false },
+    }
+}
+
+fn desired_of(entry: &manifest::Authenticator) -> Desired {
+    Desired::new(
+        entry.service.clone(),
+        entry.connect_as.clone(),
+        entry.anon_role.clone(),
+        entry.jwt_roles.clone(),
+        entry.schemas.clone(),
+        entry.noinherit,
+    )
+}
+
+pub fn put(entry: &manifest::Authenticator, manager: &str, caller: &Caller) -> Result<(), Failure<'static>> {
+    const ADOPT: &str = r#"
+        UPDATE keywright.authenticators SET managed_by = $2, updated_at = pg_catalog.clock_timestamp()
+         WHERE service = $1 AND managed_by IS DISTINCT FROM $2"#;
+    spi::count(ADOPT, &[entry.service.as_str().into(), manager.into()]);
+    let wanted = Wanted { desired: desired_of(entry), managed_by: Some(manager.as_bytes()) };
+    grant(&wanted, caller).map(|_| ())
+}
+
+pub fn remove(service: &str) -> Result<(), Failure<'static>> {
+    revoke(service).map(|_| ())
+}

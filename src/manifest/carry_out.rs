@@ -1,0 +1,284 @@
+//! Does what was planned. Whatever turns out to be otherwise than it was, ends the attempt: it is planned anew.
+
+use crate::api_key::declared::{self as api_keys, New};
+use crate::authenticator::{Caller, declared as authenticators};
+use crate::error::Failure;
+use crate::gateway_key::declared as gateway_keys;
+use crate::resource::declared as resources;
+use crate::resource::{ORGANIZATION, kind as types, store::Wanted};
+use crate::role::{self, declared as bindings};
+use crate::user::declared as users;
+use crate::{api_key, clock, definition, scope};
+use keywright_core::manifest::plan::{Action, Kind, Step, Subject};
+use keywright_core::manifest::state::State;
+use keywright_core::manifest::{Manifest, UserKind};
+use keywright_core::resource::Resource;
+use keywright_core::secret::Secret;
+use std::collections::{BTreeSet, HashMap};
+
+type Done = Result<(), Failure<'static>>;
+
+/// Holds everything that matters, in the order everybody does: types, users, roles and scopes, resources. One apply
+/// after the other, by the table of types.
+pub fn lock(manifest: &Manifest, state: &State, steps: &[Step]) -> Done {
+    definition::lock("resource_types");
+    let mut written: BTreeSet<String> = manifest.resources.iter().map(|entry| entry.kind.clone()).collect();
+    if manifest.users.iter().any(|entry| entry.kind == UserKind::System) {
+        written.insert(ORGANIZATION.into());
+    }
+    let pruned = |kind: Kind| {
+        steps.iter().filter(move |step| step.kind == kind).filter_map(|step| match &step.subject {
+            Subject::Pruned(id) => Some(id.as_str()),
+            Subject::Entry(_) => None,
+        })
+    };
+    written.extend(pruned(Kind::Resource).filter_map(Resource::parse).map(|resource| resource.kind));
+    resources::queue(&written.into_iter().collect::<Vec<_>>());
+    let lower = |name: &String| name.to_ascii_lowercase();
+    let named = manifest.bindings.iter().map(|entry| &entry.username);
+    let named: BTreeSet<String> =
+        named.chain(manifest.api_keys.iter().map(|entry| &entry.username)).map(lower).collect();
+    let named: Vec<String> = named.into_iter().collect();
+    let changing: BTreeSet<String> =
+        steps.iter().filter(|step| step.kind == Kind::User).map(|step| lower(&step.name)).collect();
+    users::hold(&named, &changing.into_iter().collect::<Vec<_>>());
+    definition::lock("roles");
+    definition::lock("scopes");
+    let referred: Vec<Resource> = state.resources.keys().cloned().collect();
+    let owned: Vec<Resource> = state.owners.keys().map(|(_, resource)| resource.clone()).collect();
+    resources::hold(&referred, &owned);
+    require_in_snapshot(manifest, state, &referred)
+}
+
+/// Inside REPEATABLE READ foreign keys look under the snapshot of the transaction.
+fn require_in_snapshot(manifest: &Manifest, state: &State, resources: &[Resource]) -> Done {
+    let users: Vec<String> = state.users.values().map(|user| user.id.clone()).collect();
+    let roles: BTreeSet<String> = manifest
+        .bindings
+        .iter()
+        .map(|entry| entry.role.clone())
+        .filter(|role| state.roles.contains_key(role))
+        .collect();
+    let newer = |what: &str| Err(Failure::NewerThanTransaction { what: format!("One of the {what}") });
+    if users::newer(&users) {
+        return newer("users");
+    }
+    if bindings::newer(&roles.into_iter().collect::<Vec<_>>()) {
+        return newer("roles");
+    }
+    if resources::newer(resources) {
+        return newer("resources");
+    }
+    Ok(())
+}
+
+/// The tokens that were minted, by the place of their steps.
+pub fn carry_out(
+    manifest: &Manifest,
+    state: &State,
+    steps: &[Step],
+    caller: &Caller,
+) -> Result<HashMap<usize, Secret>, Failure<'static>> {
+    let mut work = Work { manifest, state, caller, tokens: HashMap::new() };
+    let mut from = 0;
+    for steps in steps.chunk_by(|a, b| a.kind == b.kind && is_entry(a) == is_entry(b)) {
+        pgrx::check_for_interrupts!();
+        match is_entry(&steps[0]) {
+            true => work.settle(from, steps)?,
+            false => prune(steps)?,
+        }
+        from += steps.len();
+    }
+    Ok(work.tokens)
+}
+
+fn is_entry(step: &Step) -> bool {
+    matches!(step.subject, Subject::Entry(_))
+}
+
+struct Work<'a> {
+    manifest: &'a Manifest,
+    state: &'a State,
+    caller: &'a Caller,
+    tokens: HashMap<usize, Secret>,
+}
+
+fn require(unchanged: bool) -> Done {
+    if unchanged { Ok(()) } else { Err(Failure::Contended) }
+}
+
+/// The entries that steps are about.
+fn entries<'a, T>(section: &'a [T], steps: &'a [Step]) -> impl Iterator<Item = (&'a T, &'a Step)> {
+    steps.iter().filter_map(|step| match step.subject {
+        Subject::Entry(at) => Some((&section[at], step)),
+        Subject::Pruned(_) => None,
+    })
+}
+
+impl Work<'_> {
+    /// Steps of one kind; `from` is the place of the first.
+    fn settle(&mut self, from: usize, steps: &[Step]) -> Done {
+        let manifest = self.manifest;
+        let manager = Some(manifest.manager.as_bytes());
+        let adopt = |step: &Step, table: &str, key: &str| {
+            if step.action == Action::Adopt {
+                definition::adopt(table, key, &step.name, &manifest.manager);
+            }
+        };
+        match steps[0].kind {
+            Kind::ResourceType => {
+                for (entry, step) in entries(&manifest.resource_types, steps) {
+                    adopt(step, "resource_types", "type");
+                    types::register(&entry.kind, entry.parent_type.as_deref().map(str::as_bytes), manager)?;
+                }
+            }
+            Kind::Scope => {
+                for (entry, step) in entries(&manifest.scopes, steps) {
+                    adopt(step, "scopes", "name");
+                    scope::define(&entry.name, &entry.permissions, manager)?;
+                }
+            }
+            Kind::Role => {
+                for (entry, step) in entries(&manifest.roles, steps) {
+                    adopt(step, "roles", "name");
+                    role::define(&entry.name, &entry.permissions, entry.level, manager)?;
+                }
+            }
+            Kind::Resource => self.resources(steps)?,
+            Kind::User => self.users(steps)?,
+            Kind::Binding => self.bindings(steps)?,
+            Kind::ApiKey => self.api_keys(from, steps)?,
+            Kind::GatewayKey => self.gateway_keys(from, steps)?,
+            Kind::Authenticator => {
+                for (entry, _) in entries(&manifest.authenticators, steps) {
+                    authenticators::put(entry, &manifest.manager, self.caller)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One statement a type, parents first.
+    fn resources(&self, steps: &[Step]) -> Done {
+        let mut order: Vec<&str> = Vec::new();
+        let mut wanted: HashMap<&str, Wanted> = HashMap::new();
+        for (entry, _) in entries(&self.manifest.resources, steps) {
+            let of_type = wanted.entry(&entry.kind).or_insert_with(|| {
+                order.push(&entry.kind);
+                Wanted {
+                    ids: Vec::new(),
+                    parents: Some(Vec::new()),
+                    names: Some(Vec::new()),
+                    manager: Some(self.manifest.manager.clone()),
+                }
+            });
+            let found =
+                self.state.resources.get(&Resource { kind: entry.kind.clone(), id: entry.id.clone() });
+            let settled = |to: &Option<String>, from: Option<&String>| {
+                to.as_ref().or(from).filter(|text| !text.is_empty()).cloned()
+            };
+            let parent = settled(&entry.parent_id, found.map(|found| &found.parent_id));
+            let name = settled(&entry.name, found.map(|found| &found.name));
+            of_type.push(entry.id.clone(), parent, name);
+        }
+        let mut stored = Vec::new();
+        for kind in order {
+            if let Some(wanted) = wanted.remove(kind) {
+                resources::put(kind, wanted, &mut stored)?;
+            }
+        }
+        resources::require_all_shallow(&stored)
+    }
+
+    fn users(&self, steps: &[Step]) -> Done {
+        let manager = self.manifest.manager.as_str();
+        let (mut new, mut changed) = (Vec::new(), Vec::new());
+        for (entry, step) in entries(&self.manifest.users, steps) {
+            match &step.id {
+                _ if entry.kind == UserKind::System => (),
+                None => new.push(entry),
+                Some(id) => changed.push((entry, id.clone())),
+            }
+        }
+        require(new.is_empty() || users::create(&new, manager))?;
+        require(changed.is_empty() || users::update(&changed, manager))?;
+        for (entry, step) in entries(&self.manifest.users, steps) {
+            if entry.kind == UserKind::System {
+                users::settle_system_user(entry, step.id.as_deref(), manager)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn bindings(&self, steps: &[Step]) -> Done {
+        let manager = self.manifest.manager.as_str();
+        let all: Vec<_> = entries(&self.manifest.bindings, steps).collect();
+        let new: Vec<_> = all.iter().filter(|(_, step)| step.id.is_none()).map(|(entry, _)| *entry).collect();
+        let claimed: Vec<String> = steps.iter().filter_map(|step| step.id.clone()).collect();
+        require(new.is_empty() || bindings::create(&new, manager))?;
+        require(claimed.is_empty() || bindings::adopt(&claimed, manager))
+    }
+
+    fn api_keys(&mut self, from: usize, steps: &[Step]) -> Done {
+        let manager = self.manifest.manager.as_str();
+        let (mut keys, mut places, mut adopted) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, (entry, step)) in (from..).zip(entries(&self.manifest.api_keys, steps)) {
+            match step.action {
+                Action::Mint | Action::Rotate => {
+                    let reason = step.change["reason"].as_str().unwrap_or_default().to_owned();
+                    keys.push(New { entry, predecessor: step.id.clone().map(|id| (id, reason)) });
+                    places.push(place);
+                }
+                Action::Adopt => adopted.extend(step.id.clone()),
+                _ => (),
+            }
+        }
+        require(adopted.is_empty() || api_keys::adopt(&adopted, manager))?;
+        if keys.is_empty() {
+            return Ok(());
+        }
+        if keys.iter().any(|key| key.predecessor.is_some() && key.entry.existing_token.is_some()) {
+            clock::gather();
+        }
+        let minted = api_keys::mint(&keys, manager)?.ok_or(Failure::Contended)?;
+        self.tokens.extend(places.into_iter().zip(minted.into_iter().map(|minted| minted.token)));
+        Ok(())
+    }
+
+    fn gateway_keys(&mut self, from: usize, steps: &[Step]) -> Done {
+        let manager = self.manifest.manager.as_str();
+        for (place, (entry, step)) in (from..).zip(entries(&self.manifest.gateway_keys, steps)) {
+            match step.action {
+                Action::Mint | Action::Rotate => {
+                    let (_, token) = gateway_keys::mint(&entry.name, manager)?.ok_or(Failure::Contended)?;
+                    self.tokens.insert(place, token);
+                }
+                Action::Adopt => require(gateway_keys::adopt(&entry.name, manager))?,
+                _ => (),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn prune(steps: &[Step]) -> Done {
+    let steps = || steps.iter().filter(|step| step.action != Action::Left);
+    let ids: Vec<String> = steps().filter_map(|step| step.id.clone()).collect();
+    let Some(first) = steps().next() else { return Ok(()) };
+    match first.kind {
+        Kind::Authenticator => ids.iter().try_for_each(|service| authenticators::remove(service)),
+        Kind::GatewayKey => steps().try_for_each(|step| require(gateway_keys::delete(&step.name))),
+        Kind::ApiKey => require(api_keys::revoke(&ids)),
+        Kind::Binding => require(bindings::delete(&ids)),
+        Kind::User => {
+            steps().try_for_each(|step| require(api_key::delete_named(step.name.as_bytes()).is_ok()))
+        }
+        Kind::Resource => steps().try_for_each(|step| {
+            let resource = Resource::parse(&step.name).ok_or(Failure::Contended)?;
+            require(resources::delete(&resource)?)
+        }),
+        Kind::Role => ids.iter().try_for_each(|name| require(role::delete(name)?)),
+        Kind::Scope => ids.iter().try_for_each(|name| require(scope::delete(name)?)),
+        Kind::ResourceType => ids.iter().try_for_each(|kind| require(types::delete(kind.as_bytes())?)),
+    }
+}

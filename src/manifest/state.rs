@@ -1,0 +1,275 @@
+//! What there is, asked of the rooms: what the manifest names, and, when it prunes, what its manager owns.
+
+use crate::api_key::declared as api_keys;
+use crate::authenticator::{Caller, declared as authenticators};
+use crate::clock::Moment;
+use crate::error::Failure;
+use crate::gateway_key::declared as gateway_keys;
+use crate::resource::declared as resources;
+use crate::role::declared as bindings;
+use crate::spi;
+use crate::user::{self, declared as users};
+use keywright_core::manifest::plan::{Pruned, Refusal};
+use keywright_core::manifest::state::{Definition, Owner, ResourceType, State};
+use keywright_core::manifest::{Manifest, UserKind};
+use keywright_core::resource::Resource;
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+/// What there is, and what speaks against the manifest that only a database can tell.
+pub fn look(
+    manifest: &Manifest,
+    caller: &Caller,
+    started: Moment,
+) -> Result<(State, Vec<Refusal>), Failure<'static>> {
+    let mut refusals = Vec::new();
+    let manager = manifest.prune.then_some(manifest.manager.as_str());
+    let found = users::find(&usernames(manifest), manager);
+    let mut state = State {
+        types: types(),
+        scopes: definitions(SCOPES),
+        roles: definitions(ROLES),
+        users: found.into_iter().map(|user| (user.username.to_ascii_lowercase(), user)).collect(),
+        ..State::default()
+    };
+    state.resources = resources::find(&named_resources(manifest, &state), manager).into_iter().collect();
+    if !manifest.resources.is_empty() {
+        state.tracked = resources::tracked();
+    }
+    let holders = ids(&state, manifest.bindings.iter().map(|entry| entry.username.as_str()));
+    state.bindings = bindings::find(&holders, manager).into_iter().collect();
+    let owners = ids(&state, manifest.api_keys.iter().map(|entry| entry.username.as_str()));
+    state.api_keys = api_keys::find(&owners, manager).into_iter().collect();
+    let names: Vec<String> = manifest.gateway_keys.iter().map(|entry| entry.name.clone()).collect();
+    if !names.is_empty() || manager.is_some() {
+        state.gateway_keys = gateway_keys::find(&names, manager).into_iter().collect();
+    }
+    let (found, refused) = authenticators::look(&manifest.authenticators, manager, caller);
+    state.authenticators = found;
+    refusals.extend(refused);
+    standing(manifest, &mut state);
+    verdicts(manifest, &mut state, started)?;
+    refusals.extend(lifetimes(manifest));
+    refusals.extend(db_roles(manifest, &state));
+    if manifest.prune {
+        let pruned = Pruned::of(manifest, &state);
+        needed(&mut state, &pruned);
+    }
+    Ok((state, refusals))
+}
+
+fn usernames(manifest: &Manifest) -> Vec<String> {
+    let users = manifest.users.iter().map(|entry| entry.username.as_str());
+    let bindings = manifest.bindings.iter().map(|entry| entry.username.as_str());
+    let keys = manifest.api_keys.iter().map(|entry| entry.username.as_str());
+    let names: HashSet<String> = users.chain(bindings).chain(keys).map(str::to_ascii_lowercase).collect();
+    names.into_iter().collect()
+}
+
+fn ids<'a>(state: &State, usernames: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let names: HashSet<&str> = usernames.collect();
+    let ids: HashSet<&String> = names
+        .iter()
+        .filter_map(|name| state.users.get(&name.to_ascii_lowercase()))
+        .map(|user| &user.id)
+        .collect();
+    ids.into_iter().cloned().collect()
+}
+
+/// Those of the manifest, those they lie below, and those that bindings are on.
+fn named_resources(manifest: &Manifest, state: &State) -> Vec<Resource> {
+    let declared: HashMap<&str, Option<&str>> = manifest
+        .resource_types
+        .iter()
+        .map(|entry| (entry.kind.as_str(), entry.parent_type.as_deref()))
+        .collect();
+    let parent_type = |kind: &str| match declared.get(kind) {
+        Some(parent) => *parent,
+        None => state.types.get(kind).and_then(|found| found.parent.as_deref()),
+    };
+    let mut named: HashSet<Resource> =
+        manifest.bindings.iter().filter_map(|entry| entry.resource.clone()).collect();
+    for entry in &manifest.resources {
+        named.insert(Resource { kind: entry.kind.clone(), id: entry.id.clone() });
+        if let Some((kind, id)) =
+            parent_type(&entry.kind).zip(entry.parent_id.as_deref().filter(|id| !id.is_empty()))
+        {
+            named.insert(Resource { kind: kind.to_owned(), id: id.to_owned() });
+        }
+    }
+    named.into_iter().collect()
+}
+
+fn types() -> HashMap<String, ResourceType> {
+    const TYPES: &str =
+        "SELECT t.type, t.parent_type, t.built_in, t.managed_by FROM keywright.resource_types AS t";
+    let found = |row: &spi::Row| {
+        let owner = Owner { built_in: row.must(3), manager: row.get(4) };
+        (row.must(1), ResourceType { parent: row.get(2), owner })
+    };
+    spi::read(TYPES, &[], found).into_iter().collect()
+}
+
+const SCOPES: &str =
+    "SELECT s.name, s.permissions, 0::smallint, s.built_in, s.managed_by FROM keywright.scopes AS s";
+const ROLES: &str =
+    "SELECT r.name, r.permissions, r.level, r.built_in, r.managed_by FROM keywright.roles AS r";
+
+fn definitions(sql: &'static str) -> HashMap<String, Definition> {
+    let found = |row: &spi::Row| {
+        let owner = Owner { built_in: row.must(4), manager: row.get(5) };
+        (row.must(1), Definition { permissions: row.must(2), level: row.must::<i16>(3).into(), owner })
+    };
+    spi::read(sql, &[], found).into_iter().collect()
+}
+
+/// What system users that are there hold too little or too much.
+fn standing(manifest: &Manifest, state: &mut State) {
+    for entry in manifest.users.iter().filter(|entry| entry.kind == UserKind::System) {
+        let name = entry.username.to_ascii_lowercase();
+        if let Some(user) = state.users.get(&name).filter(|user| user.kind == "system") {
+            let steps = users::standing(user, entry);
+            state.standing.insert(name, steps);
+        }
+    }
+}
+
+fn verdicts(manifest: &Manifest, state: &mut State, started: Moment) -> Result<(), Failure<'static>> {
+    for entry in &manifest.api_keys {
+        if let Some(held) = &entry.existing_token {
+            let name = (entry.username.to_ascii_lowercase(), entry.name.clone());
+            state.api_key_verdicts.insert(name, api_keys::verdict(entry, held, started)?);
+        }
+    }
+    for entry in &manifest.gateway_keys {
+        if let Some(held) = &entry.existing_token {
+            let verdict = gateway_keys::verdict(entry, held, started);
+            state.gateway_key_verdicts.insert(entry.name.clone(), verdict);
+        }
+    }
+    Ok(())
+}
+
+fn lifetimes(manifest: &Manifest) -> Vec<Refusal> {
+    let keys = || manifest.api_keys.iter().enumerate();
+    let expiries = api_keys::expiries(manifest.api_keys.iter().map(|entry| entry.lifetime));
+    let mut refused: HashMap<(i32, i32, i64), Refusal> = HashMap::new();
+    for (lifetime, expiry) in expiries {
+        if let Err(failure) = expiry {
+            refused.insert(lifetime, failure.refusal(String::new()));
+        }
+    }
+    if refused.is_empty() {
+        return Vec::new();
+    }
+    let about = |(at, refusal): (usize, &Refusal)| Refusal {
+        path: format!("$.api_keys[{at}].lifetime"),
+        ..refusal.clone()
+    };
+    keys()
+        .filter_map(|(at, entry)| Some((at, refused.get(&api_keys::field(entry.lifetime))?)))
+        .map(about)
+        .collect()
+}
+
+/// The Postgres roles that users are going to act as must be there and have no power.
+fn db_roles(manifest: &Manifest, state: &State) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for (at, entry) in manifest.users.iter().enumerate() {
+        let Some(role) = entry.db_role.as_deref().filter(|role| !role.is_empty()) else { continue };
+        let found = state.users.get(&entry.username.to_ascii_lowercase());
+        if found.is_some_and(|found| found.db_role == role) {
+            continue;
+        }
+        if let Err(failure) = user::require_harmless_role(role.as_bytes()) {
+            refusals.push(failure.refusal(format!("$.users[{at}].db_role")));
+        }
+    }
+    refusals
+}
+
+/// What still needs that which would be pruned.
+fn needed(state: &mut State, pruned: &Pruned) {
+    if !pruned.resources.is_empty() {
+        let all: Vec<Resource> = pruned.resources.iter().cloned().collect();
+        state.children = resources::children(&all);
+    }
+    let owned = |(_, role, resource): &(String, String, Option<Resource>)| {
+        let resource = resource.as_ref()?;
+        (role.strip_suffix("-owner") == Some(&resource.kind)).then(|| (role.clone(), resource.clone()))
+    };
+    let places: BTreeSet<(String, Resource)> = pruned.bindings.iter().filter_map(owned).collect();
+    if !places.is_empty() {
+        let places: Vec<(String, Resource)> = places.into_iter().collect();
+        for (place, user) in bindings::owners(&places) {
+            state.owners.entry(place).or_default().push(user);
+        }
+    }
+    roles_in_use(state, pruned);
+    if !pruned.scopes.is_empty() {
+        let scopes: Vec<String> = pruned.scopes.iter().cloned().collect();
+        let carried = api_keys::carried(&scopes);
+        state.scopes_in_use = carried.into_iter().map(|scope| (scope, "API keys carry it.")).collect();
+    }
+    types_in_use(state, pruned);
+}
+
+fn roles_in_use(state: &mut State, pruned: &Pruned) {
+    const HELD: &str = r#"
+        SELECT n.name FROM unnest($1::text[]) AS n (name)
+         WHERE EXISTS (SELECT FROM keywright.role_bindings AS b
+                        WHERE b.role = n.name AND NOT b.binding_id = ANY ($2::text[]::uuid[])
+                          AND NOT b.user_id = ANY ($3::text[]::uuid[])
+                          AND NOT EXISTS (SELECT FROM unnest($4::text[], $5::text[]) AS r (kind, id)
+                                           WHERE r.kind = b.resource_type AND r.id = b.resource_id))
+            OR EXISTS (SELECT FROM keywright.users AS u
+                        WHERE u.organization_role = n.name AND u.deleted_at IS NULL
+                          AND NOT u.user_id = ANY ($3::text[]::uuid[]))"#;
+    if pruned.roles.is_empty() {
+        return;
+    }
+    let roles: Vec<String> = pruned.roles.iter().cloned().collect();
+    let bindings: Vec<String> =
+        pruned.bindings.iter().map(|place| state.bindings[place].id.clone()).collect();
+    let users: Vec<String> = pruned.users.iter().map(|user| state.users[user].id.clone()).collect();
+    let (kinds, ids): (Vec<String>, Vec<String>) =
+        pruned.resources.iter().map(|at| (at.kind.clone(), at.id.clone())).unzip();
+    let args = [roles.into(), bindings.into(), users.into(), kinds.into(), ids.into()];
+    let held: Vec<String> = spi::read_once(HELD, &args, |row| row.must(1));
+    state.roles_in_use = held.into_iter().map(|role| (role, "Users hold it.")).collect();
+}
+
+fn types_in_use(state: &mut State, pruned: &Pruned) {
+    const USED: &str = r#"
+        SELECT n.name FROM unnest($1::text[]) AS n (name)
+         WHERE EXISTS (SELECT FROM keywright.resources AS r
+                        WHERE r.type = n.name
+                          AND NOT EXISTS (SELECT FROM unnest($2::text[], $3::text[]) AS p (kind, id)
+                                           WHERE p.kind = r.type AND p.id = r.id))
+            OR EXISTS (SELECT FROM keywright.resource_types AS t
+                        WHERE t.parent_type = n.name AND t.type <> n.name AND NOT t.type = ANY ($1))
+            OR EXISTS (SELECT FROM keywright.roles AS r, unnest(r.permissions) AS p
+                        WHERE pg_catalog.split_part(p, ':', 1) = n.name AND NOT r.name = ANY ($4))
+            OR EXISTS (SELECT FROM keywright.scopes AS s, unnest(s.permissions) AS p
+                        WHERE pg_catalog.split_part(p, ':', 1) = n.name AND NOT s.name = ANY ($5))
+            OR EXISTS (SELECT FROM keywright.api_keys AS k, unnest(k.scopes || k.allow_list) AS e
+                        WHERE pg_catalog.split_part(e, ':', 1) = n.name)"#;
+    if pruned.types.is_empty() {
+        return;
+    }
+    let set = |names: &HashSet<String>| -> Vec<String> { names.iter().cloned().collect() };
+    let (kinds, ids): (Vec<String>, Vec<String>) =
+        pruned.resources.iter().map(|at| (at.kind.clone(), at.id.clone())).unzip();
+    let gone = |all: &HashSet<String>, used: &HashMap<String, &str>| -> HashSet<String> {
+        all.iter().filter(|name| !used.contains_key(*name)).cloned().collect()
+    };
+    let args = [
+        set(&pruned.types).into(),
+        kinds.into(),
+        ids.into(),
+        set(&gone(&pruned.roles, &state.roles_in_use)).into(),
+        set(&gone(&pruned.scopes, &state.scopes_in_use)).into(),
+    ];
+    let used: Vec<String> = spi::read_once(USED, &args, |row| row.must(1));
+    let why = "Resources, other types, roles, scopes or API keys name it.";
+    state.types_in_use = used.into_iter().map(|kind| (kind, why)).collect();
+}

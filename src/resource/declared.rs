@@ -1,0 +1,111 @@
+//! Resources as a manifest has them, many in one statement.
+
+use super::kind::Kind;
+use super::store::{Stored, Wanted, remove, require_shallow, store, tracked_types};
+use crate::error::Failure;
+use crate::spi;
+use keywright_core::manifest::state::{self, Owner};
+use keywright_core::resource::Resource;
+use std::collections::HashSet;
+
+fn from_row(row: &spi::Row) -> (Resource, state::Resource) {
+    let found = state::Resource {
+        parent_type: row.must(3),
+        parent_id: row.must(4),
+        name: spi::utf8(row.must(5)),
+        owner: Owner { manager: row.get(6), built_in: false },
+    };
+    (Resource { kind: row.must(1), id: row.must(2) }, found)
+}
+
+/// These, and those of a manager.
+pub fn find(resources: &[Resource], manager: Option<&str>) -> Vec<(Resource, state::Resource)> {
+    const NAMED: &str = r#"
+        SELECT r.type, r.id, coalesce(r.parent_type, ''), coalesce(r.parent_id, ''), pg_catalog.convert_to(r.name, 'UTF8'), r.managed_by
+          FROM unnest($1::text[], $2::text[]) AS n (kind, id)
+          JOIN keywright.resources AS r ON r.type = n.kind AND r.id = n.id"#;
+    const OWNED: &str = r#"
+        SELECT r.type, r.id, coalesce(r.parent_type, ''), coalesce(r.parent_id, ''), pg_catalog.convert_to(r.name, 'UTF8'), r.managed_by
+          FROM keywright.resources AS r
+         WHERE r.managed_by = $1"#;
+    let mut found = match resources.is_empty() {
+        true => Vec::new(),
+        false => spi::read_once(NAMED, &columns(resources), from_row),
+    };
+    if let Some(manager) = manager {
+        found.extend(spi::read_once(OWNED, &[manager.into()], from_row));
+    }
+    found
+}
+
+fn columns(resources: &[Resource]) -> [spi::Arg<'static>; 2] {
+    let column =
+        |of: fn(&Resource) -> &String| -> Vec<String> { resources.iter().map(|at| of(at).clone()).collect() };
+    [column(|at| &at.kind).into(), column(|at| &at.id).into()]
+}
+
+/// The types whose resources follow a table of the application.
+pub fn tracked() -> HashSet<String> {
+    tracked_types().into_iter().collect()
+}
+
+/// Which of these lie above which resources.
+pub fn children(of: &[Resource]) -> Vec<(Resource, Resource)> {
+    const CHILDREN: &str = r#"
+        SELECT r.parent_type, r.parent_id, r.type, r.id
+          FROM unnest($1::text[], $2::text[]) AS n (kind, id)
+          JOIN keywright.resources AS r ON r.parent_type = n.kind AND r.parent_id = n.id"#;
+    let resource = |row: &spi::Row, at| Resource { kind: row.must(at), id: row.must(at + 1) };
+    spi::read_once(CHILDREN, &columns(of), |row| (resource(row, 1), resource(row, 3)))
+}
+
+/// Types that are going to be written, one writer at a time.
+pub fn queue(types: &[String]) {
+    const QUEUE: &str = r#"
+        SELECT FROM keywright.resource_types AS t WHERE t.type = ANY ($1) ORDER BY t.type FOR NO KEY UPDATE"#;
+    spi::write_once(QUEUE, &[types.to_vec().into()], |_| ());
+}
+
+/// Holds what is referred to against deletion, and what may lose an owner against who else takes one away.
+pub fn hold(resources: &[Resource], owned: &[Resource]) {
+    const OWNED: &str = r#"
+        SELECT FROM keywright.resources AS r JOIN unnest($1::text[], $2::text[]) AS n (kind, id) ON r.type = n.kind AND r.id = n.id
+         ORDER BY r.type, r.id FOR NO KEY UPDATE OF r"#;
+    const HOLD: &str = r#"
+        SELECT FROM keywright.resources AS r JOIN unnest($1::text[], $2::text[]) AS n (kind, id) ON r.type = n.kind AND r.id = n.id
+         ORDER BY r.type, r.id FOR KEY SHARE OF r"#;
+    for (sql, resources) in [(OWNED, owned), (HOLD, resources)] {
+        if !resources.is_empty() {
+            spi::write_once(sql, &columns(resources), |_| ());
+        }
+    }
+}
+
+/// True when the transaction's snapshot lacks one of these: foreign keys look there.
+pub fn newer(resources: &[Resource]) -> bool {
+    const SEEN: &str = r#"
+        SELECT FROM (SELECT pg_catalog.count(*) AS n FROM keywright.resources AS r
+                       JOIN unnest($1::text[], $2::text[]) AS n (kind, id) ON r.type = n.kind AND r.id = n.id) AS c
+         WHERE c.n = pg_catalog.cardinality($1)"#;
+    !spi::read_in_transaction_snapshot(SEEN, &columns(resources))
+}
+
+/// Stores resources of one type, whole rows, for a manager. `require_all_shallow` comes after all of them.
+pub fn put(kind: &str, wanted: Wanted, stored: &mut Vec<(Kind, Stored)>) -> Result<(), Failure<'static>> {
+    let kind = Kind::find(kind.as_bytes())?;
+    wanted.check(&kind)?;
+    store(&kind, &wanted)?;
+    let mut noted = Stored::new();
+    wanted.note(&kind, &mut noted);
+    stored.push((kind, noted));
+    Ok(())
+}
+
+pub fn require_all_shallow(stored: &[(Kind, Stored)]) -> Result<(), Failure<'static>> {
+    stored.iter().try_for_each(|(kind, stored)| require_shallow(kind, stored))
+}
+
+pub fn delete(resource: &Resource) -> Result<bool, Failure<'static>> {
+    let kind = Kind::find(resource.kind.as_bytes())?;
+    Ok(remove(&kind, vec![resource.id.clone()]) > 0)
+}

@@ -1,0 +1,91 @@
+//! Role bindings as a manifest has them, many in one statement.
+
+use crate::spi;
+use keywright_core::manifest;
+use keywright_core::manifest::state::{Binding, Owner, Place};
+use keywright_core::resource::Resource;
+
+fn from_row(row: &spi::Row) -> (Place, Binding) {
+    let username: String = row.must(2);
+    let resource = row.get(4).zip(row.get(5)).map(|(kind, id)| Resource { kind, id });
+    let owner = Owner { manager: row.get(7), built_in: false };
+    let place = (username.to_ascii_lowercase(), row.must(3), resource);
+    (place, Binding { id: row.must(1), username, standing: row.must(6), owner })
+}
+
+/// Those of these users, by their ids, and those of a manager.
+pub fn find(users: &[String], manager: Option<&str>) -> Vec<(Place, Binding)> {
+    const HELD: &str = r#"
+        SELECT b.binding_id::text, u.username, b.role, b.resource_type, b.resource_id, b.standing, b.managed_by
+          FROM keywright.role_bindings AS b JOIN keywright.users AS u ON u.user_id = b.user_id
+         WHERE b.user_id = ANY ($1::text[]::uuid[])"#;
+    const OWNED: &str = r#"
+        SELECT b.binding_id::text, u.username, b.role, b.resource_type, b.resource_id, b.standing, b.managed_by
+          FROM keywright.role_bindings AS b JOIN keywright.users AS u ON u.user_id = b.user_id
+         WHERE b.managed_by = $1"#;
+    let mut found = match users.is_empty() {
+        true => Vec::new(),
+        false => spi::read_once(HELD, &[users.to_vec().into()], from_row),
+    };
+    if let Some(manager) = manager {
+        found.extend(spi::read_once(OWNED, &[manager.into()], from_row));
+    }
+    found
+}
+
+/// False when one came up meanwhile, or somebody or something it names went.
+pub fn create(entries: &[&manifest::Binding], manager: &str) -> bool {
+    const CREATE: &str = r#"
+        INSERT INTO keywright.role_bindings (user_id, role, scope, resource_type, resource_id, managed_by)
+        SELECT u.user_id, n.role, CASE WHEN n.resource_type IS NULL THEN 'global' ELSE 'resource' END,
+               n.resource_type, n.resource_id, $5
+          FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS n (username, role, resource_type, resource_id)
+          JOIN keywright.users AS u ON pg_catalog.lower(u.username) = n.username AND u.deleted_at IS NULL
+        ON CONFLICT ON CONSTRAINT role_bindings_key DO NOTHING"#;
+    let part = |of: fn(&Resource) -> &String| -> Vec<Option<String>> {
+        entries.iter().map(|entry| entry.resource.as_ref().map(|resource| of(resource).clone())).collect()
+    };
+    let usernames: Vec<String> = entries.iter().map(|entry| entry.username.to_ascii_lowercase()).collect();
+    let roles: Vec<String> = entries.iter().map(|entry| entry.role.clone()).collect();
+    let (kinds, ids) = (part(|resource| &resource.kind), part(|resource| &resource.id));
+    let args = [usernames.into(), roles.into(), kinds.into(), ids.into(), manager.into()];
+    spi::count_once(CREATE, &args) == entries.len() as u64
+}
+
+/// What ensure_system_user bound, or somebody else, is the manager's from now on.
+pub fn adopt(ids: &[String], manager: &str) -> bool {
+    const ADOPT: &str = r#"
+        UPDATE keywright.role_bindings SET standing = false, managed_by = $2
+         WHERE binding_id = ANY ($1::text[]::uuid[])"#;
+    spi::count_once(ADOPT, &[ids.to_vec().into(), manager.into()]) == ids.len() as u64
+}
+
+/// True when the transaction's snapshot lacks one of these roles: foreign keys look there.
+pub fn newer(roles: &[String]) -> bool {
+    const SEEN: &str = r#"
+        SELECT FROM (SELECT pg_catalog.count(*) AS n FROM keywright.roles AS r WHERE r.name = ANY ($1)) AS c
+         WHERE c.n = pg_catalog.cardinality($1)"#;
+    !spi::read_in_transaction_snapshot(SEEN, &[roles.to_vec().into()])
+}
+
+pub fn delete(ids: &[String]) -> bool {
+    const DELETE: &str = "DELETE FROM keywright.role_bindings WHERE binding_id = ANY ($1::text[]::uuid[])";
+    spi::count_once(DELETE, &[ids.to_vec().into()]) == ids.len() as u64
+}
+
+/// The active users that own these resources, in lower case, with the role by which they do.
+pub fn owners(of: &[(String, Resource)]) -> Vec<((String, Resource), String)> {
+    const OWNERS: &str = r#"
+        SELECT b.role, b.resource_type, b.resource_id, pg_catalog.lower(u.username)
+          FROM unnest($1::text[], $2::text[], $3::text[]) AS n (role, kind, id)
+          JOIN keywright.role_bindings AS b ON b.role = n.role AND b.resource_type = n.kind AND b.resource_id = n.id
+          JOIN keywright.users AS u ON u.user_id = b.user_id
+         WHERE u.deleted_at IS NULL AND u.status = 'active'"#;
+    let column = |part: fn(&(String, Resource)) -> &String| -> Vec<String> {
+        of.iter().map(|at| part(at).clone()).collect()
+    };
+    let args = [column(|at| &at.0).into(), column(|at| &at.1.kind).into(), column(|at| &at.1.id).into()];
+    spi::read_once(OWNERS, &args, |row| {
+        ((row.must(1), Resource { kind: row.must(2), id: row.must(3) }), row.must(4))
+    })
+}
