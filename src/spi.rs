@@ -39,19 +39,16 @@ impl Drop for Mark {
 /// A row of a result; columns count from 1.
 #[derive(Debug)]
 pub struct Row {
-    tuple: pg_sys::HeapTuple,
-    shape: pg_sys::TupleDesc,
+    values: Vec<pg_sys::Datum>,
+    nulls: Vec<bool>,
 }
 
 impl Row {
     pub fn get<T: FromDatum>(&self, column: i32) -> Option<T> {
-        let mut null = false;
-        // SAFETY: tuple and descriptor are those of the same SPI result, which lives while rows are read.
-        // `T` is always an owned type, so nothing outlives them.
-        unsafe {
-            let datum = pg_sys::SPI_getbinval(self.tuple, self.shape, column, &mut null);
-            T::from_datum(datum, null)
-        }
+        let at = column as usize - 1;
+        // SAFETY: a value of the SPI result, which lives while rows are read. `T` is always an owned type, so nothing
+        // outlives it.
+        unsafe { T::from_datum(self.values[at], self.nulls[at]) }
     }
 
     /// A column that is never null.
@@ -168,12 +165,18 @@ fn execute<T>(sql: &'static str, args: &[Arg], read_only: bool, mut each: impl F
 }
 
 fn collect<T>(table: Option<&pg_sys::SPITupleTable>, each: &mut impl FnMut(&Row) -> T, rows: &mut Vec<T>) {
-    if let Some(table) = table {
-        for at in 0..table.numvals as usize {
-            // SAFETY: `vals` has `numvals` tuples of the shape `tupdesc`.
-            let tuple = unsafe { *table.vals.add(at) };
-            rows.push(each(&Row { tuple, shape: table.tupdesc }));
+    let Some(table) = table else { return };
+    // SAFETY: the descriptor of the result.
+    let columns = unsafe { (*table.tupdesc).natts as usize };
+    let mut row = Row { values: vec![pg_sys::Datum::null(); columns], nulls: vec![true; columns] };
+    rows.reserve(table.numvals as usize);
+    for at in 0..table.numvals as usize {
+        // SAFETY: `vals` has `numvals` tuples of the shape `tupdesc`; there is room for as many values as it says.
+        unsafe {
+            let tuple = *table.vals.add(at);
+            pg_sys::heap_deform_tuple(tuple, table.tupdesc, row.values.as_mut_ptr(), row.nulls.as_mut_ptr());
         }
+        rows.push(each(&row));
     }
 }
 

@@ -21,6 +21,7 @@ CREATE TABLE keywright.users (
 );
 CREATE UNIQUE INDEX users_username_idx ON keywright.users (pg_catalog.lower(username))
   WHERE deleted_at IS NULL;
+CREATE INDEX users_managed_idx ON keywright.users (managed_by) WHERE managed_by IS NOT NULL AND deleted_at IS NULL;
 CREATE INDEX users_organization_role_idx ON keywright.users (organization_role)
   WHERE organization_role IS NOT NULL AND deleted_at IS NULL;
 ALTER TABLE keywright.users ENABLE ROW LEVEL SECURITY;
@@ -40,6 +41,7 @@ COMMENT ON COLUMN keywright.users.created_at IS 'When the user was made.';
 COMMENT ON COLUMN keywright.users.updated_at IS 'When the row last changed.';
 COMMENT ON COLUMN keywright.users.deleted_at IS 'When the user was deleted; null while it lives.';
 COMMENT ON COLUMN keywright.users.organization_role IS 'The role a system user holds in every organization, also in those to come; null for none.';
+COMMENT ON INDEX keywright.users_managed_idx IS 'Those that belong to a manager.';
 COMMENT ON INDEX keywright.users_organization_role_idx IS 'Who is bound to a new organization.';
 COMMENT ON INDEX keywright.users_username_idx IS 'One living user of a name, without regard to case.';
 COMMENT ON CONSTRAINT users_username_check ON keywright.users IS 'The form of a username.';

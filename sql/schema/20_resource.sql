@@ -47,7 +47,7 @@ CREATE TABLE keywright.resources (
     pg_catalog.num_nulls(parent_type, parent_id) OPERATOR(pg_catalog.=) ANY (ARRAY[0, 2])
     AND (parent_type OPERATOR(pg_catalog.=) type AND parent_id OPERATOR(pg_catalog.=) id) IS NOT TRUE)
 );
-CREATE INDEX resources_managed_idx ON keywright.resources (type, id) WHERE managed_by IS NOT NULL;
+CREATE INDEX resources_managed_idx ON keywright.resources (managed_by) WHERE managed_by IS NOT NULL;
 CREATE INDEX resources_parent_idx ON keywright.resources (parent_type, parent_id) WHERE parent_id IS NOT NULL;
 ALTER TABLE keywright.resources ENABLE ROW LEVEL SECURITY;
 SELECT pg_catalog.pg_extension_config_dump('keywright.resources', '');

@@ -91,6 +91,7 @@ CREATE TABLE keywright.role_bindings (
     OR (scope OPERATOR(pg_catalog.<>) 'global' AND pg_catalog.num_nonnulls(resource_type, resource_id) OPERATOR(pg_catalog.=) 2)),
   CONSTRAINT role_bindings_key UNIQUE NULLS NOT DISTINCT (user_id, role, resource_type, resource_id)
 );
+CREATE INDEX role_bindings_managed_idx ON keywright.role_bindings (managed_by) WHERE managed_by IS NOT NULL;
 CREATE INDEX role_bindings_resource_idx ON keywright.role_bindings (resource_type, resource_id);
 CREATE INDEX role_bindings_role_idx ON keywright.role_bindings (role);
 ALTER TABLE keywright.role_bindings ENABLE ROW LEVEL SECURITY;
@@ -117,6 +118,7 @@ COMMENT ON CONSTRAINT role_bindings_scope_check ON keywright.role_bindings IS 'T
 COMMENT ON CONSTRAINT role_bindings_scope_columns_check ON keywright.role_bindings IS 'A global binding names no resource, any other names one with type and id.';
 COMMENT ON CONSTRAINT role_bindings_key ON keywright.role_bindings IS 'A role is held once in a place, also globally.';
 COMMENT ON INDEX keywright.role_bindings_key IS 'A permission check finds the bindings of a user by it.';
+COMMENT ON INDEX keywright.role_bindings_managed_idx IS 'Those that belong to a manager.';
 COMMENT ON INDEX keywright.role_bindings_resource_idx IS 'The bindings on a resource.';
 COMMENT ON INDEX keywright.role_bindings_role_idx IS 'The bindings of a role.';
 

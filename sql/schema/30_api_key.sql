@@ -33,6 +33,8 @@ ALTER TABLE keywright.api_keys ALTER COLUMN hashed_secret SET STATISTICS 0;
 CREATE UNIQUE INDEX api_keys_name_idx ON keywright.api_keys (user_id, name)
   WHERE revoked_at IS NULL AND superseded_at IS NULL;
 CREATE INDEX api_keys_user_id_idx ON keywright.api_keys (user_id, key_id);
+CREATE INDEX api_keys_managed_idx ON keywright.api_keys (managed_by)
+  WHERE managed_by IS NOT NULL AND revoked_at IS NULL AND superseded_at IS NULL;
 CREATE INDEX api_keys_expires_at_idx ON keywright.api_keys (expires_at);
 CREATE INDEX api_keys_revoked_at_idx ON keywright.api_keys (revoked_at) WHERE revoked_at IS NOT NULL;
 ALTER TABLE keywright.api_keys ENABLE ROW LEVEL SECURITY;
@@ -65,6 +67,7 @@ COMMENT ON CONSTRAINT api_keys_scopes_check ON keywright.api_keys IS '1 to 128 s
 COMMENT ON CONSTRAINT api_keys_allow_list_check ON keywright.api_keys IS '1 to 128 entries; none would mean nothing.';
 COMMENT ON INDEX keywright.api_keys_pkey IS 'Verification finds a key by it.';
 COMMENT ON INDEX keywright.api_keys_user_id_idx IS 'The keys of a user, in pages.';
+COMMENT ON INDEX keywright.api_keys_managed_idx IS 'Those that hold a name and belong to a manager.';
 COMMENT ON INDEX keywright.api_keys_expires_at_idx IS 'For the purge of expired keys.';
 COMMENT ON INDEX keywright.api_keys_revoked_at_idx IS 'For the purge of revoked keys.';
 

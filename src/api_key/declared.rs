@@ -5,15 +5,12 @@ use super::mint::{expiry, new_token};
 use crate::error::Failure;
 use crate::{clock, spi};
 use keywright_core::manifest;
-use keywright_core::manifest::state::{ApiKey, Owner, Verdict};
+use keywright_core::manifest::state::{ApiKey, KeyName, Owner, Verdict};
 use keywright_core::manifest::{Duration, Held};
 use keywright_core::secret::Secret;
-use pgrx::datum::Interval;
+use pgrx::datum::{Interval, Uuid};
 use pgrx::pg_sys;
 use std::collections::HashMap;
-
-/// The username in lower case, and the name.
-pub type Name = (String, String);
 
 pub fn interval(duration: Duration) -> Interval {
     Interval::new(duration.months, duration.days, duration.micros)
@@ -37,11 +34,11 @@ pub fn field(lifetime: Duration) -> (i32, i32, i64) {
 }
 
 /// The keys that hold a name: those of these users, by their ids, and those of a manager.
-pub fn find(users: &[String], manager: Option<&str>) -> Vec<(Name, ApiKey)> {
+pub fn find(users: Vec<Uuid>, manager: Option<&str>) -> Vec<(KeyName, ApiKey)> {
     const HELD: &str = r#"
         SELECT k.key_id, u.username, k.name, k.scopes, k.allow_list, k.expires_at, k.managed_by
           FROM keywright.api_keys AS k JOIN keywright.users AS u ON u.user_id = k.user_id
-         WHERE k.user_id = ANY ($1::text[]::uuid[]) AND k.revoked_at IS NULL AND k.superseded_at IS NULL"#;
+         WHERE k.user_id = ANY ($1) AND k.revoked_at IS NULL AND k.superseded_at IS NULL"#;
     const OWNED: &str = r#"
         SELECT k.key_id, u.username, k.name, k.scopes, k.allow_list, k.expires_at, k.managed_by
           FROM keywright.api_keys AS k JOIN keywright.users AS u ON u.user_id = k.user_id
@@ -58,11 +55,12 @@ pub fn find(users: &[String], manager: Option<&str>) -> Vec<(Name, ApiKey)> {
             owner: Owner { manager: row.get(7), built_in: false },
             username,
         };
-        ((found.username.to_ascii_lowercase(), row.must(3)), found)
+        let name: String = row.must(3);
+        (KeyName::new(&found.username, &name), found)
     };
     let mut found = match users.is_empty() {
         true => Vec::new(),
-        false => spi::read_once(HELD, &[users.to_vec().into()], from_row),
+        false => spi::read_once(HELD, &[users.into()], from_row),
     };
     if let Some(manager) = manager {
         found.extend(spi::read_once(OWNED, &[manager.into()], from_row));
@@ -91,15 +89,8 @@ pub struct New<'a> {
     pub predecessor: Option<(String, String)>,
 }
 
-/// A key that was minted.
-#[derive(Debug)]
-pub struct Minted {
-    pub id: String,
-    pub token: Secret,
-}
-
-/// Nothing when somebody else changed one of these keys or their owners meanwhile.
-pub fn mint(keys: &[New], manager: &str) -> Result<Option<Vec<Minted>>, Failure<'static>> {
+/// The tokens, in order; nothing when somebody else changed one of these keys or their owners meanwhile.
+pub fn mint(keys: &[New], manager: &str) -> Result<Option<Vec<Secret>>, Failure<'static>> {
     const RETIRE: &str = r#"
         UPDATE keywright.api_keys AS k
            SET revoked_at = CASE WHEN k.expires_at > $4 THEN $4 END,
@@ -153,7 +144,7 @@ pub fn mint(keys: &[New], manager: &str) -> Result<Option<Vec<Minted>>, Failure<
     let digests: Vec<Vec<u8>> = minted.iter().map(|minted| minted.digest.to_vec()).collect();
     let lifetimes: Vec<Interval> = keys.iter().map(|key| interval(key.entry.lifetime)).collect();
     let args = [
-        ids.clone().into(),
+        ids.into(),
         text(&|key| key.entry.username.to_ascii_lowercase()).into(),
         text(&|key| key.entry.name.clone()).into(),
         digests.into(),
@@ -166,8 +157,7 @@ pub fn mint(keys: &[New], manager: &str) -> Result<Option<Vec<Minted>>, Failure<
     if spi::count_once(MINT, &args) != keys.len() as u64 {
         return Ok(None);
     }
-    let minted = ids.into_iter().zip(minted).map(|(id, minted)| Minted { id, token: minted.token });
-    Ok(Some(minted.collect()))
+    Ok(Some(minted.into_iter().map(|minted| minted.token).collect()))
 }
 
 /// How Postgres writes an array of texts.

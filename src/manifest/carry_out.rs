@@ -241,7 +241,7 @@ impl Work<'_> {
             clock::gather();
         }
         let minted = api_keys::mint(&keys, manager)?.ok_or(Failure::Contended)?;
-        self.tokens.extend(places.into_iter().zip(minted.into_iter().map(|minted| minted.token)));
+        self.tokens.extend(places.into_iter().zip(minted));
         Ok(())
     }
 

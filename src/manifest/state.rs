@@ -7,12 +7,13 @@ use crate::error::Failure;
 use crate::gateway_key::declared as gateway_keys;
 use crate::resource::declared as resources;
 use crate::role::declared as bindings;
-use crate::spi;
 use crate::user::{self, declared as users};
+use crate::{args, spi};
 use keywright_core::manifest::plan::{Pruned, Refusal};
-use keywright_core::manifest::state::{Definition, Owner, ResourceType, State};
+use keywright_core::manifest::state::{Definition, KeyName, Owner, Place, ResourceType, State};
 use keywright_core::manifest::{Manifest, UserKind};
 use keywright_core::resource::Resource;
+use pgrx::datum::Uuid;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What there is, and what speaks against the manifest that only a database can tell.
@@ -36,9 +37,9 @@ pub fn look(
         state.tracked = resources::tracked();
     }
     let holders = ids(&state, manifest.bindings.iter().map(|entry| entry.username.as_str()));
-    state.bindings = bindings::find(&holders, manager).into_iter().collect();
+    state.bindings = bindings::find(holders, &manifest.manager, manifest.prune).into_iter().collect();
     let owners = ids(&state, manifest.api_keys.iter().map(|entry| entry.username.as_str()));
-    state.api_keys = api_keys::find(&owners, manager).into_iter().collect();
+    state.api_keys = api_keys::find(owners, manager).into_iter().collect();
     let names: Vec<String> = manifest.gateway_keys.iter().map(|entry| entry.name.clone()).collect();
     if !names.is_empty() || manager.is_some() {
         state.gateway_keys = gateway_keys::find(&names, manager).into_iter().collect();
@@ -65,14 +66,10 @@ fn usernames(manifest: &Manifest) -> Vec<String> {
     names.into_iter().collect()
 }
 
-fn ids<'a>(state: &State, usernames: impl Iterator<Item = &'a str>) -> Vec<String> {
+fn ids<'a>(state: &State, usernames: impl Iterator<Item = &'a str>) -> Vec<Uuid> {
     let names: HashSet<&str> = usernames.collect();
-    let ids: HashSet<&String> = names
-        .iter()
-        .filter_map(|name| state.users.get(&name.to_ascii_lowercase()))
-        .map(|user| &user.id)
-        .collect();
-    ids.into_iter().cloned().collect()
+    let found = names.iter().filter_map(|name| state.users.get(&name.to_ascii_lowercase()));
+    found.filter_map(|user| args::uuid(user.id.as_bytes())).collect()
 }
 
 /// Those of the manifest, those they lie below, and those that bindings are on.
@@ -136,7 +133,7 @@ fn standing(manifest: &Manifest, state: &mut State) {
 fn verdicts(manifest: &Manifest, state: &mut State, started: Moment) -> Result<(), Failure<'static>> {
     for entry in &manifest.api_keys {
         if let Some(held) = &entry.existing_token {
-            let name = (entry.username.to_ascii_lowercase(), entry.name.clone());
+            let name = KeyName::new(&entry.username, &entry.name);
             state.api_key_verdicts.insert(name, api_keys::verdict(entry, held, started)?);
         }
     }
@@ -193,9 +190,10 @@ fn needed(state: &mut State, pruned: &Pruned) {
         let all: Vec<Resource> = pruned.resources.iter().cloned().collect();
         state.children = resources::children(&all);
     }
-    let owned = |(_, role, resource): &(String, String, Option<Resource>)| {
-        let resource = resource.as_ref()?;
-        (role.strip_suffix("-owner") == Some(&resource.kind)).then(|| (role.clone(), resource.clone()))
+    let owned = |place: &Place| {
+        let (_, role, resource) = place.parts();
+        let owns = |resource: &Resource| role.strip_suffix("-owner") == Some(&resource.kind);
+        Some((role.to_owned(), resource.filter(owns)?))
     };
     let places: BTreeSet<(String, Resource)> = pruned.bindings.iter().filter_map(owned).collect();
     if !places.is_empty() {

@@ -4,30 +4,31 @@ use crate::spi;
 use keywright_core::manifest;
 use keywright_core::manifest::state::{Binding, Owner, Place};
 use keywright_core::resource::Resource;
+use pgrx::datum::Uuid;
 
 fn from_row(row: &spi::Row) -> (Place, Binding) {
     let username: String = row.must(2);
-    let resource = row.get(4).zip(row.get(5)).map(|(kind, id)| Resource { kind, id });
+    let (role, kind, id): (String, Option<String>, Option<String>) = (row.must(3), row.get(4), row.get(5));
     let owner = Owner { manager: row.get(7), built_in: false };
-    let place = (username.to_ascii_lowercase(), row.must(3), resource);
+    let place = Place::new(&username, &role, kind.as_deref().zip(id.as_deref()));
     (place, Binding { id: row.must(1), username, standing: row.must(6), owner })
 }
 
-/// Those of these users, by their ids, and those of a manager.
-pub fn find(users: &[String], manager: Option<&str>) -> Vec<(Place, Binding)> {
+/// Those of these users, and all of a manager's. What is the manager's comes without its id, unless all of it is asked for.
+pub fn find(users: Vec<Uuid>, manager: &str, all: bool) -> Vec<(Place, Binding)> {
     const HELD: &str = r#"
-        SELECT b.binding_id::text, u.username, b.role, b.resource_type, b.resource_id, b.standing, b.managed_by
+        SELECT CASE WHEN b.managed_by = $2 AND NOT b.standing THEN '' ELSE b.binding_id::text END, u.username, b.role, b.resource_type, b.resource_id, b.standing, b.managed_by
           FROM keywright.role_bindings AS b JOIN keywright.users AS u ON u.user_id = b.user_id
-         WHERE b.user_id = ANY ($1::text[]::uuid[])"#;
+         WHERE b.user_id = ANY ($1)"#;
     const OWNED: &str = r#"
         SELECT b.binding_id::text, u.username, b.role, b.resource_type, b.resource_id, b.standing, b.managed_by
           FROM keywright.role_bindings AS b JOIN keywright.users AS u ON u.user_id = b.user_id
          WHERE b.managed_by = $1"#;
     let mut found = match users.is_empty() {
         true => Vec::new(),
-        false => spi::read_once(HELD, &[users.to_vec().into()], from_row),
+        false => spi::read_once(HELD, &[users.into(), manager.into()], from_row),
     };
-    if let Some(manager) = manager {
+    if all {
         found.extend(spi::read_once(OWNED, &[manager.into()], from_row));
     }
     found

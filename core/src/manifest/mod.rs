@@ -7,6 +7,7 @@ mod check;
 mod document;
 mod duration;
 mod fault;
+mod json;
 mod object;
 pub mod plan;
 mod read;

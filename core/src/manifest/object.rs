@@ -5,10 +5,11 @@
 
 use super::MOST_ENTRIES;
 use super::fault::{Fault, Path};
+use super::json::Json;
 use crate::name::Rule;
 use crate::registry::nearest;
 use crate::text::Kind;
-use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
@@ -29,20 +30,20 @@ impl At<'_> {
         None
     }
 
-    pub fn must_be<T>(&mut self, value: &Value, what: &str) -> Option<T> {
+    pub fn must_be<T>(&mut self, value: &Json, what: &str) -> Option<T> {
         let is = match value {
-            Value::Null => "null",
-            Value::Bool(_) => "a boolean",
-            Value::Number(_) => "a number",
-            Value::String(_) => "text",
-            Value::Array(_) => "a list",
-            Value::Object(_) => "an object",
+            Json::Null => "null",
+            Json::Bool(_) => "a boolean",
+            Json::Number(_) => "a number",
+            Json::Text(_) => "text",
+            Json::List(_) => "a list",
+            Json::Object(_) => "an object",
         };
         self.fault(format!("It is {is}, it must be {what}."))
     }
 
-    pub fn object<T>(&mut self, value: Value, read: impl FnOnce(&mut Object) -> T) -> Option<T> {
-        let Value::Object(members) = value else { return self.must_be(&value, "an object") };
+    pub fn object<T>(&mut self, value: Json, read: impl FnOnce(&mut Object) -> T) -> Option<T> {
+        let Json::Object(members) = value else { return self.must_be(&value, "an object") };
         let mut object =
             Object { at: At { path: self.path, faults: self.faults }, members, known: Vec::new() };
         let entry = read(&mut object);
@@ -53,11 +54,11 @@ impl At<'_> {
     /// A list, each entry read at its own place.
     fn list<T>(
         &mut self,
-        value: Value,
+        value: Json,
         (least, most): (usize, usize),
-        mut read: impl FnMut(usize, Value, &mut At) -> Option<T>,
+        mut read: impl FnMut(usize, Json, &mut At) -> Option<T>,
     ) -> Option<Vec<T>> {
-        let Value::Array(entries) = value else { return self.must_be(&value, "a list") };
+        let Json::List(entries) = value else { return self.must_be(&value, "a list") };
         if entries.len() < least {
             return self.fault("It is empty, it must have an entry.");
         }
@@ -68,7 +69,9 @@ impl At<'_> {
             let path = Path::Index(&self.path, index);
             read(index, entry, &mut At { path, faults: self.faults })
         };
-        Some(entries.into_iter().enumerate().filter_map(&mut read_entry).collect())
+        let mut list = Vec::with_capacity(entries.len());
+        list.extend(entries.into_iter().enumerate().filter_map(&mut read_entry));
+        Some(list)
     }
 }
 
@@ -76,25 +79,25 @@ impl At<'_> {
 #[derive(Debug)]
 pub struct Object<'a> {
     at: At<'a>,
-    members: Map<String, Value>,
+    members: Vec<(Cow<'a, str>, Json<'a>)>,
     known: Vec<&'static str>,
 }
 
-impl Object<'_> {
+impl<'a> Object<'a> {
     pub fn optional<T>(
         &mut self,
         key: &'static str,
-        read: impl FnOnce(Value, &mut At) -> Option<T>,
+        read: impl FnOnce(Json, &mut At) -> Option<T>,
     ) -> Option<T> {
         self.known.push(key);
-        let value = self.members.remove(key)?;
+        let value = self.take(key)?;
         read(value, &mut At { path: Path::Key(&self.at.path, key), faults: self.at.faults })
     }
 
     pub fn required<T>(
         &mut self,
         key: &'static str,
-        read: impl FnOnce(Value, &mut At) -> Option<T>,
+        read: impl FnOnce(Json, &mut At) -> Option<T>,
     ) -> Option<T> {
         if !self.has(key) {
             self.fault(key, "It is missing.");
@@ -107,7 +110,7 @@ impl Object<'_> {
         &mut self,
         key: &'static str,
         default: impl FnOnce() -> T,
-        read: impl FnOnce(Value, &mut At) -> Option<T>,
+        read: impl FnOnce(Json, &mut At) -> Option<T>,
     ) -> T {
         let given = self.has(key);
         let value = self.optional(key, read);
@@ -129,8 +132,8 @@ impl Object<'_> {
         read: fn(&mut Object) -> T,
         identity: fn(&T) -> Option<String>,
     ) -> Vec<T> {
-        let mut seen = HashMap::new();
-        let mut read_entry = |index, value, at: &mut At| {
+        let mut seen = HashMap::with_capacity(64);
+        let mut read_entry = |index, value: Json, at: &mut At| {
             let entry = at.object(value, read)?;
             match identity(&entry).map(|identity| seen.entry(identity)) {
                 Some(Entry::Occupied(first)) => {
@@ -147,7 +150,17 @@ impl Object<'_> {
     }
 
     pub fn has(&self, key: &str) -> bool {
-        self.members.contains_key(key)
+        self.members.iter().any(|(known, _)| known == key)
+    }
+
+    /// The last one, if the key is given twice.
+    fn take(&mut self, key: &str) -> Option<Json<'a>> {
+        let mut last = None;
+        while let Some(at) = self.members.iter().rposition(|(known, _)| known == key) {
+            let (_, value) = self.members.swap_remove(at);
+            last.get_or_insert(value);
+        }
+        last
     }
 
     /// Notes a fault of one key.
@@ -162,12 +175,14 @@ impl Object<'_> {
     }
 
     fn refuse_unknown(mut self) {
-        let members = std::mem::take(&mut self.members);
+        let mut members = std::mem::take(&mut self.members);
         if members.is_empty() {
             return;
         }
+        members.sort_by(|(a, _), (b, _)| a.cmp(b));
+        members.dedup_by(|(a, _), (b, _)| a == b);
         let known: Vec<String> = self.known.iter().map(|key| (*key).to_owned()).collect();
-        for key in members.keys() {
+        for (key, _) in &members {
             let sentence = match nearest(key, &known) {
                 Some(meant) => format!("There is no such key. Did you mean \"{meant}\"?"),
                 None => "There is no such key.".into(),
@@ -177,32 +192,33 @@ impl Object<'_> {
     }
 }
 
-pub fn text(value: Value, at: &mut At) -> Option<String> {
+pub fn text(value: Json, at: &mut At) -> Option<String> {
     match value {
-        Value::String(text) => Some(text),
+        Json::Text(text) => Some(text.into_owned()),
         other => at.must_be(&other, "text"),
     }
 }
 
-pub fn flag(value: Value, at: &mut At) -> Option<bool> {
-    value.as_bool().or_else(|| at.must_be(&value, "true or false"))
+pub fn flag(value: Json, at: &mut At) -> Option<bool> {
+    match value {
+        Json::Bool(flag) => Some(flag),
+        other => at.must_be(&other, "true or false"),
+    }
 }
 
 /// 2.0 is a whole number too, as in the JSON Schema.
-pub fn whole(least: i32, most: i32) -> impl Fn(Value, &mut At) -> Option<i32> {
+pub fn whole(least: i32, most: i32) -> impl Fn(Json, &mut At) -> Option<i32> {
     move |value, at| {
         let what = || format!("a whole number from {least} to {most}");
-        let Value::Number(number) = &value else { return at.must_be(&value, &what()) };
-        match number.as_f64() {
-            Some(number) if number.fract() == 0.0 && (least.into()..=most.into()).contains(&number) => {
-                Some(number as i32)
-            }
-            _ => at.fault(format!("It must be {}.", what())),
+        let Json::Number(number) = value else { return at.must_be(&value, &what()) };
+        match number.fract() == 0.0 && (least.into()..=most.into()).contains(&number) {
+            true => Some(number as i32),
+            false => at.fault(format!("It must be {}.", what())),
         }
     }
 }
 
-pub fn name(rule: Rule) -> impl Fn(Value, &mut At) -> Option<String> {
+pub fn name(rule: Rule) -> impl Fn(Json, &mut At) -> Option<String> {
     move |value, at| {
         let name = text(value, at)?;
         match rule.check(name.as_bytes()).err() {
@@ -212,7 +228,7 @@ pub fn name(rule: Rule) -> impl Fn(Value, &mut At) -> Option<String> {
     }
 }
 
-pub fn words(kind: Kind) -> impl Fn(Value, &mut At) -> Option<String> {
+pub fn words(kind: Kind) -> impl Fn(Json, &mut At) -> Option<String> {
     move |value, at| {
         let words = text(value, at)?;
         let hint = match kind {
@@ -227,7 +243,7 @@ pub fn words(kind: Kind) -> impl Fn(Value, &mut At) -> Option<String> {
 }
 
 /// What Postgres calls a role or a schema.
-pub fn identifier(value: Value, at: &mut At) -> Option<String> {
+pub fn identifier(value: Json, at: &mut At) -> Option<String> {
     let name = text(value, at)?;
     if name.is_empty() {
         at.fault("It is empty.")
@@ -242,25 +258,25 @@ pub fn identifier(value: Value, at: &mut At) -> Option<String> {
 
 /// Null is the same as the empty text: none.
 pub fn or_empty(
-    read: impl FnOnce(Value, &mut At) -> Option<String>,
-) -> impl FnOnce(Value, &mut At) -> Option<String> {
+    read: impl FnOnce(Json, &mut At) -> Option<String>,
+) -> impl FnOnce(Json, &mut At) -> Option<String> {
     |value, at| match value {
-        Value::Null => Some(String::new()),
-        Value::String(text) if text.is_empty() => Some(text),
+        Json::Null => Some(String::new()),
+        Json::Text(text) if text.is_empty() => Some(String::new()),
         other => read(other, at),
     }
 }
 
 /// Null is the same as absent.
 pub fn or_null(
-    read: impl FnOnce(Value, &mut At) -> Option<String>,
-) -> impl FnOnce(Value, &mut At) -> Option<String> {
-    |value, at| if value.is_null() { None } else { Some(read(value, at).unwrap_or_default()) }
+    read: impl FnOnce(Json, &mut At) -> Option<String>,
+) -> impl FnOnce(Json, &mut At) -> Option<String> {
+    |value, at| if value == Json::Null { None } else { Some(read(value, at).unwrap_or_default()) }
 }
 
 pub fn list_of(
     length: (usize, usize),
-    read: impl Fn(Value, &mut At) -> Option<String>,
-) -> impl FnOnce(Value, &mut At) -> Option<Vec<String>> {
+    read: impl Fn(Json, &mut At) -> Option<String>,
+) -> impl FnOnce(Json, &mut At) -> Option<Vec<String>> {
     move |value, at| at.list(value, length, |_, entry, at| read(entry, at))
 }

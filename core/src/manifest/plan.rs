@@ -3,7 +3,7 @@
 //! What is made comes first, in the order things depend on each other; what is pruned comes last, in the opposite order.
 //! So nothing is ever without what it needs, and the last owner of a resource may be replaced.
 
-use super::state::{Owner, State, Verdict};
+use super::state::{KeyName, Owner, Place, State, Verdict};
 use super::{Manifest, User, UserKind};
 use crate::printable::quoted;
 use crate::resource::{MOST_ANCESTORS, Resource};
@@ -136,8 +136,8 @@ pub struct Pruned {
     pub roles: HashSet<String>,
     pub resources: HashSet<Resource>,
     pub users: HashSet<String>,
-    pub bindings: HashSet<super::state::Place>,
-    pub api_keys: HashSet<(String, String)>,
+    pub bindings: HashSet<Place>,
+    pub api_keys: HashSet<KeyName>,
     pub gateway_keys: HashSet<String>,
     pub authenticators: HashSet<String>,
 }
@@ -166,14 +166,10 @@ impl Pruned {
         );
         let named: HashSet<String> = manifest.users.iter().map(|entry| lower(&entry.username)).collect();
         pruned.users = owned(&state.users, |found| ours(&found.owner), |name| named.contains(name));
-        let named: HashSet<_> = manifest
-            .bindings
-            .iter()
-            .map(|entry| (lower(&entry.username), entry.role.clone(), entry.resource.clone()))
-            .collect();
+        let named: HashSet<Place> = manifest.bindings.iter().map(Place::of).collect();
         pruned.bindings = owned(&state.bindings, |found| ours(&found.owner), |place| named.contains(place));
         let named: HashSet<_> =
-            manifest.api_keys.iter().map(|entry| (lower(&entry.username), entry.name.clone())).collect();
+            manifest.api_keys.iter().map(|entry| KeyName::new(&entry.username, &entry.name)).collect();
         pruned.api_keys = owned(&state.api_keys, |found| ours(&found.owner), |key| named.contains(key));
         let named: HashSet<&str> = manifest.gateway_keys.iter().map(|entry| entry.name.as_str()).collect();
         pruned.gateway_keys =
@@ -493,7 +489,7 @@ impl<'a> Planner<'a> {
             if self.refusals.len() > before {
                 continue;
             }
-            let place = (key, entry.role.clone(), entry.resource.clone());
+            let place = Place::of(entry);
             let name = || binding_name(&entry.username, &entry.role, entry.resource.as_ref());
             let Some(found) = self.state.bindings.get(&place) else {
                 self.push(Action::Create, Kind::Binding, at, name(), Map::new());
@@ -524,7 +520,7 @@ impl<'a> Planner<'a> {
             if let Some(scope) = entry.scopes.iter().find(|scope| self.pruned.scopes.contains(*scope)) {
                 self.refuse(MISSING, path(".scopes"), missing("scope", scope));
             }
-            let key = (owner, entry.name.clone());
+            let key = KeyName::new(&owner, &entry.name);
             let found = self.state.api_keys.get(&key);
             let reason = match (self.state.api_key_verdicts.get(&key), found) {
                 (Some(Verdict::Concurrent), _) => Some(None),
@@ -533,10 +529,10 @@ impl<'a> Planner<'a> {
                 (None, None) => Some(Some("missing")),
                 (None, Some(found)) => renewal(entry, found).map(Some),
             };
-            if let Some(user) = self.state.users.get(&key.0)
+            if let Some(user) = self.state.users.get(&owner)
                 && !user.active
                 && reason.is_some()
-                && !self.wakes(&key.0)
+                && !self.wakes(&owner)
             {
                 self.refuse(NOT_READY, path(".username"), "The user is suspended, and can hold no new key.");
                 continue;
@@ -678,12 +674,13 @@ impl<'a> Planner<'a> {
         }
         for key in sorted(&pruned.api_keys) {
             let found = &state.api_keys[key];
-            let name = format!("{}/{}", found.username, key.1);
+            let name = format!("{}/{}", found.username, key.name());
             self.remove(Action::Revoke, Kind::ApiKey, name, found.id.clone(), Map::new());
         }
         for place in sorted(&pruned.bindings) {
             let found = &state.bindings[place];
-            let name = binding_name(&found.username, &place.1, place.2.as_ref());
+            let (_, role, resource) = place.parts();
+            let name = binding_name(&found.username, role, resource.as_ref());
             self.remove(Action::Delete, Kind::Binding, name, found.id.clone(), Map::new());
         }
         for user in sorted(&pruned.users) {
@@ -735,7 +732,7 @@ impl<'a> Planner<'a> {
         let mut places: Vec<_> = self.state.owners.iter().collect();
         places.sort_by(|a, b| a.0.cmp(b.0));
         for ((role, resource), owners) in places {
-            let place = |user: &String| (user.clone(), role.clone(), Some(resource.clone()));
+            let place = |user: &str| Place::new(user, role, Some((&resource.kind, &resource.id)));
             let goes = |user: &String| pruned.bindings.contains(&place(user));
             let stays = |user: &String| !goes(user) && !pruned.users.contains(user);
             let new = manifest

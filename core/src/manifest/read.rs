@@ -4,6 +4,7 @@ use super::document::{
     default_allow_list, default_level, default_lifetime, default_noinherit, default_schemas, default_scopes,
 };
 use super::fault::{Fault, Path};
+use super::json::Json;
 use super::object::{At, Object, flag, identifier, list_of, name, or_empty, or_null, text, whole, words};
 use super::{
     ApiKey, Authenticator, Binding, Duration, GatewayKey, Held, Manifest, Resource, ResourceType, Role,
@@ -14,7 +15,6 @@ use crate::name::Rule;
 use crate::resource;
 use crate::secret::Secret;
 use crate::text::Kind;
-use serde_json::Value;
 
 /// Generous: the exact bound of 100 years depends on the calendar.
 const MOST_LIFETIME: i128 = 36_600 * 86_400_000_000;
@@ -91,7 +91,7 @@ fn role(entry: &mut Object) -> Role {
 }
 
 /// What permissions, scopes and allow-lists are made of. What they mean is looked up later.
-fn entries(value: Value, at: &mut At) -> Option<Vec<String>> {
+fn entries(value: Json, at: &mut At) -> Option<Vec<String>> {
     list_of((1, MAX_ENTRIES), text)(value, at)
 }
 
@@ -126,7 +126,7 @@ fn user(entry: &mut Object) -> User {
     }
 }
 
-fn user_kind(value: Value, at: &mut At) -> Option<UserKind> {
+fn user_kind(value: Json, at: &mut At) -> Option<UserKind> {
     let word = text(value, at)?;
     let kind = UserKind::ALL.into_iter().find(|kind| kind.as_str() == word);
     kind.or_else(|| at.fault("It must be human, service or system."))
@@ -164,7 +164,7 @@ fn api_key(entry: &mut Object) -> ApiKey {
     key
 }
 
-fn lifetime(value: Value, at: &mut At) -> Option<Duration> {
+fn lifetime(value: Json, at: &mut At) -> Option<Duration> {
     let lifetime = duration(value, at)?;
     if (1..=MOST_LIFETIME).contains(&lifetime.total_micros()) {
         return Some(lifetime);
@@ -172,16 +172,16 @@ fn lifetime(value: Value, at: &mut At) -> Option<Duration> {
     at.fault("It must be more than 0 and at most 100 years.")
 }
 
-fn duration(value: Value, at: &mut At) -> Option<Duration> {
+fn duration(value: Json, at: &mut At) -> Option<Duration> {
     Duration::parse(&text(value, at)?).map_or_else(|sentence| at.fault(sentence), Some)
 }
 
 /// The text moves into the secret, so that no copy of it is left behind.
-fn held(value: Value, at: &mut At) -> Option<Held> {
+fn held(value: Json, at: &mut At) -> Option<Held> {
     match value {
-        Value::Null => Some(Held::Nothing),
-        Value::String(token) if token.is_empty() => Some(Held::Nothing),
-        Value::String(token) => Some(Held::Token(Secret::new(token))),
+        Json::Null => Some(Held::Nothing),
+        Json::Text(token) if token.is_empty() => Some(Held::Nothing),
+        Json::Text(token) => Some(Held::Token(Secret::new(token.into_owned()))),
         other => at.must_be(&other, "text or null"),
     }
 }

@@ -93,10 +93,58 @@ pub struct Authenticator {
     pub owner: Owner,
 }
 
-/// A user, a role and a place; the username in lower case.
-pub type Place = (String, String, Option<resource::Resource>);
+/// A user in lower case, a role and maybe a resource, as one text: there are many, and this is the fastest to look up.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place(String);
 
-/// Users and keys go by the username in lower case.
+impl Place {
+    pub fn new(username: &str, role: &str, resource: Option<(&str, &str)>) -> Place {
+        let (kind, id) = resource.unwrap_or_default();
+        let mut text = String::with_capacity(username.len() + role.len() + kind.len() + id.len() + 3);
+        text.push_str(username);
+        text.make_ascii_lowercase();
+        for part in [role, kind, id] {
+            text.push('\0');
+            text.push_str(part);
+        }
+        Place(text)
+    }
+
+    pub fn of(entry: &super::Binding) -> Place {
+        let resource = entry.resource.as_ref().map(|resource| (resource.kind.as_str(), resource.id.as_str()));
+        Place::new(&entry.username, &entry.role, resource)
+    }
+
+    /// The user, the role and the resource.
+    pub fn parts(&self) -> (&str, &str, Option<resource::Resource>) {
+        let mut parts = self.0.splitn(4, '\0');
+        let mut next = || parts.next().unwrap_or_default();
+        let (user, role, kind, id) = (next(), next(), next(), next());
+        let resource = resource::Resource { kind: kind.to_owned(), id: id.to_owned() };
+        (user, role, (!kind.is_empty()).then_some(resource))
+    }
+}
+
+/// The user that owns a key, in lower case, and its name, as one text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyName(String);
+
+impl KeyName {
+    pub fn new(username: &str, name: &str) -> KeyName {
+        let mut text = String::with_capacity(username.len() + name.len() + 1);
+        text.push_str(username);
+        text.make_ascii_lowercase();
+        text.push('\0');
+        text.push_str(name);
+        KeyName(text)
+    }
+
+    pub fn name(&self) -> &str {
+        self.0.split_once('\0').map_or("", |(_, name)| name)
+    }
+}
+
+/// Users go by the username in lower case.
 #[derive(Debug, Default)]
 pub struct State {
     pub types: HashMap<String, ResourceType>,
@@ -105,14 +153,14 @@ pub struct State {
     pub users: HashMap<String, User>,
     pub resources: HashMap<resource::Resource, Resource>,
     pub bindings: HashMap<Place, Binding>,
-    pub api_keys: HashMap<(String, String), ApiKey>,
+    pub api_keys: HashMap<KeyName, ApiKey>,
     pub gateway_keys: HashMap<String, GatewayKey>,
     pub authenticators: HashMap<String, Authenticator>,
     /// The types whose resources follow a table of the application.
     pub tracked: HashSet<String>,
     /// What is to be bound and unbound for system users that are there, as people read it.
     pub standing: HashMap<String, Vec<String>>,
-    pub api_key_verdicts: HashMap<(String, String), Verdict>,
+    pub api_key_verdicts: HashMap<KeyName, Verdict>,
     pub gateway_key_verdicts: HashMap<String, Verdict>,
     /// Who owns the resources of which this manager may take an owner away: each role and resource with those active
     /// users that hold it, in lower case.
