@@ -16,6 +16,7 @@
 //! - `operator`: names for a control plane's own
 //! - `access`: capabilities and the privileges they stand for
 //! - `audit`: what changed and who did it, and telling who listens
+//! - `metrics`: how many rows a table has, cheaply
 //! - `rules`: checks the SQL side asks for
 //!
 //! Below them: `probe` (rows by an index, under the latest snapshot), `spi` (our own statements), `definition` (what
@@ -36,6 +37,7 @@ mod clock;
 mod definition;
 mod error;
 mod gateway_key;
+mod metrics;
 mod operator;
 mod postgrest;
 mod probe;
@@ -64,7 +66,8 @@ extension_sql_file!("../sql/schema/65_postgrest.sql", name = "postgrest", requir
 extension_sql_file!("../sql/schema/70_operator.sql", name = "operator", requires = ["postgrest"]);
 extension_sql_file!("../sql/schema/80_access.sql", name = "access", requires = ["operator"]);
 extension_sql_file!("../sql/schema/85_audit.sql", name = "audit", requires = ["access"]);
-extension_sql_file!("../sql/schema/90_maintenance.sql", name = "maintenance", requires = ["audit"]);
+extension_sql_file!("../sql/schema/87_metrics.sql", name = "metrics", requires = ["audit"]);
+extension_sql_file!("../sql/schema/90_maintenance.sql", name = "maintenance", requires = ["metrics"]);
 extension_sql_file!("../sql/schema/99_privileges.sql", name = "privileges", finalize);
 
 #[pg_guard]
