@@ -305,3 +305,81 @@ fn the_lines_of_the_crontab_run_as_they_stand() {
             .arg("SELECT keywright.revoke_authenticator('rest')"),
     );
 }
+
+fn example(name: &str) -> String {
+    format!("{}/../examples/metrics/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A database in which every metric has a value.
+fn measured(name: &str) -> (Database, String) {
+    let (database, role) = database(name);
+    let mut admin = database.connect();
+    dead_keys(&mut admin, 3);
+    admin
+        .batch_execute(&format!(
+            "DROP ROLE IF EXISTS {role}_app, {role}_anon; CREATE ROLE {role}_app LOGIN; CREATE ROLE {role}_anon;
+             SELECT keywright.mint_api_key('ada', 'live');
+             SELECT keywright.heartbeat_gateway_key(gateway_key_id) FROM keywright.mint_gateway_key('edge');
+             SELECT keywright.grant_authenticator('rest', '{role}_app', '{role}_anon')"
+        ))
+        .unwrap();
+    (database, role)
+}
+
+const SERIES: &str = "SELECT string_agg(DISTINCT name, ' ' ORDER BY name) FROM keywright.metrics()";
+
+#[test]
+fn the_text_for_the_collector_is_as_prometheus_reads_it() {
+    let (database, role) = measured("textfile");
+    let mut admin = database.connect();
+    let mut psql = program("psql");
+    psql.args(["-X", "-q", "-h", &environment("PGHOST"), "-U", &role, "-d", &database.name, "-f"]);
+    let text = String::from_utf8(succeed(psql.arg(example("textfile.sql")))).unwrap();
+    let mut names = Vec::new();
+    let mut series = 0;
+    for line in text.lines() {
+        if let Some(typed) = line.strip_prefix("# TYPE ") {
+            names.push(typed.strip_suffix(" gauge").unwrap());
+            continue;
+        }
+        series += 1;
+        let (key, value) = line.rsplit_once(' ').unwrap();
+        assert!(value.parse::<f64>().unwrap().is_finite(), "{line}");
+        let name = key.split('{').next().unwrap();
+        // A series stands below the line of its type.
+        assert_eq!(names.last(), Some(&name), "{line}");
+        assert!(name == key || key.ends_with("\"}"), "{line}");
+    }
+    assert_eq!(names.join(" "), one::<String>(&mut admin, SERIES));
+    assert_eq!(series, one::<i64>(&mut admin, "SELECT count(*) FROM keywright.metrics()"));
+    assert!(text.contains("\nkeywright_api_keys{state=\"current\"} 4\n"), "{text}");
+    assert!(text.contains("\nkeywright_authenticator_differences{service=\"rest\"} 0\n"), "{text}");
+    admin.batch_execute("SELECT keywright.revoke_authenticator('rest')").unwrap();
+}
+
+#[test]
+fn the_queries_for_the_exporter_name_every_metric() {
+    let (database, role) = measured("queries");
+    let mut watcher = night(&database, &role);
+    let yaml = std::fs::read_to_string(example("queries.yaml")).unwrap();
+    let (mut entry, mut names, mut rows) = ("", vec!["keywright_info".to_owned()], Vec::new());
+    for line in yaml.lines().filter(|line| !line.starts_with('#')) {
+        if let Some(query) = line.strip_prefix("  query: \"") {
+            rows = watcher.query(query.strip_suffix('"').unwrap(), &[]).unwrap();
+            assert!(!rows.is_empty(), "{query}");
+        } else if let Some(column) = line.strip_prefix("    - ") {
+            let (column, described) = column.split_once(": ").unwrap();
+            if described.starts_with("{usage: LABEL") {
+                assert!(rows.iter().all(|row| row.try_get::<_, String>(column).is_ok()), "{column}");
+            } else {
+                assert!(rows.iter().all(|row| row.try_get::<_, f64>(column).is_ok()), "{column}");
+                names.push(format!("{entry}_{column}"));
+            }
+        } else if !line.starts_with(' ') {
+            entry = line.strip_suffix(':').unwrap();
+        }
+    }
+    names.sort();
+    assert_eq!(names.join(" "), one::<String>(&mut watcher, SERIES));
+    database.connect().batch_execute("SELECT keywright.revoke_authenticator('rest')").unwrap();
+}
