@@ -17,6 +17,7 @@
 //! - `manifest`: plan and apply
 //! - `access`: capabilities and the privileges they stand for
 //! - `audit`: what changed and who did it, and telling who listens
+//! - `metrics`: how many rows a table has, cheaply
 //! - `rules`: checks the SQL side asks for
 //!
 //! Below them: `probe` (rows by an index, under the latest snapshot), `spi` (our own statements), `definition` (what
@@ -38,6 +39,7 @@ mod definition;
 mod error;
 mod gateway_key;
 mod manifest;
+mod metrics;
 mod operator;
 mod postgrest;
 mod probe;
@@ -67,7 +69,8 @@ extension_sql_file!("../sql/schema/70_operator.sql", name = "operator", requires
 extension_sql_file!("../sql/schema/75_manifest.sql", name = "manifest", requires = ["operator"]);
 extension_sql_file!("../sql/schema/80_access.sql", name = "access", requires = ["manifest"]);
 extension_sql_file!("../sql/schema/85_audit.sql", name = "audit", requires = ["access"]);
-extension_sql_file!("../sql/schema/90_maintenance.sql", name = "maintenance", requires = ["audit"]);
+extension_sql_file!("../sql/schema/87_metrics.sql", name = "metrics", requires = ["audit"]);
+extension_sql_file!("../sql/schema/90_maintenance.sql", name = "maintenance", requires = ["metrics"]);
 extension_sql_file!("../sql/schema/99_privileges.sql", name = "privileges", finalize);
 
 #[pg_guard]

@@ -41,6 +41,8 @@ fn a_standby_answers_and_refuses_to_write() {
         ["role_missing"]
     );
     assert!(texts(&mut reader, "SELECT code FROM keywright.authenticator_status()").is_empty());
+    let metrics = "SELECT name || labels || value FROM keywright.metrics()";
+    assert_eq!(texts(&mut reader, metrics), texts(&mut client, metrics));
     assert!(
         one::<String>(&mut reader, "SELECT keywright.render_postgrest_config('rest', '{h}')")
             .contains("db-pool = 5")

@@ -5,18 +5,18 @@ SELECT grantee, capability, granted_at <= clock_timestamp() AS dated FROM keywri
 -- What each role may execute and read, asked of Postgres itself.
 SELECT p.oid::regprocedure AS function,
        string_agg(CASE WHEN has_function_privilege('regress_keywright_' || c.capability, p.oid, 'EXECUTE')
-                       THEN c.letter ELSE '-' END, '' ORDER BY c.n) AS trviarn
+                       THEN c.letter ELSE '-' END, '' ORDER BY c.n) AS trviarmn
   FROM pg_proc AS p,
-       unnest('{authenticator,requester,verifier,issuer,auditor,reconciler,nobody}'::text[], '{t,r,v,i,a,r,n}'::text[]) WITH ORDINALITY AS c (capability, letter, n)
+       unnest('{authenticator,requester,verifier,issuer,auditor,reconciler,maintainer,nobody}'::text[], '{t,r,v,i,a,r,m,n}'::text[]) WITH ORDINALITY AS c (capability, letter, n)
  WHERE p.pronamespace = 'keywright'::regnamespace AND p.proname NOT LIKE '\_%'
  GROUP BY p.oid ORDER BY p.oid::regprocedure::text;
 -- admin may call everything that is not internal; nobody but the owner what is, but for two that a function with its caller's rights needs.
 SELECT count(*) FILTER (WHERE NOT has_function_privilege('regress_keywright_admin', oid, 'EXECUTE')) AS not_admins
   FROM pg_proc WHERE pronamespace = 'keywright'::regnamespace AND proname NOT LIKE '\_%';
-SELECT count(*) AS internal_but_open FROM pg_proc, unnest('{authenticator,requester,verifier,issuer,auditor,reconciler,admin,nobody}'::text[]) AS c
+SELECT count(*) AS internal_but_open FROM pg_proc, unnest('{authenticator,requester,verifier,issuer,auditor,reconciler,maintainer,admin,nobody}'::text[]) AS c
  WHERE pronamespace = 'keywright'::regnamespace AND proname LIKE '\_%'
    AND has_function_privilege('regress_keywright_' || c, oid, 'EXECUTE');
-SELECT count(*) AS tables_open FROM pg_class, unnest('{authenticator,requester,verifier,issuer,auditor,reconciler,admin,nobody}'::text[]) AS c
+SELECT count(*) AS tables_open FROM pg_class, unnest('{authenticator,requester,verifier,issuer,auditor,reconciler,maintainer,admin,nobody}'::text[]) AS c
  WHERE relnamespace = 'keywright'::regnamespace AND relkind IN ('r', 'v')
    AND (has_table_privilege('regress_keywright_' || c, oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
         OR has_any_column_privilege('regress_keywright_' || c, oid, 'SELECT, INSERT, UPDATE, REFERENCES'));
@@ -55,6 +55,17 @@ SELECT keywright.verify_api_key('x');
 SET SESSION AUTHORIZATION regress_keywright_reconciler;
 SELECT keywright.grant_access('regress_keywright_reconciler', 'admin');
 SELECT keywright.list_access();
+-- A maintainer reads nothing but metrics, and shortens no memory.
+SET SESSION AUTHORIZATION regress_keywright_maintainer;
+CALL keywright.maintain();
+SELECT keywright.purge_api_keys(), keywright.purge_gateway_keys(), keywright.prune_audit_events();
+SELECT count(*) > 0 AS metrics FROM keywright.metrics();
+SELECT keywright.list_api_keys();
+SELECT keywright.list_audit_events();
+SELECT keywright.revoke_api_key('AAAAAAAAAA');
+SELECT keywright._estimated_rows('keywright.api_keys');
+DELETE FROM keywright.audit_events;
+SET keywright.audit_retention = 1;
 RESET SESSION AUTHORIZATION;
 
 -- Predefined roles that read and write everything find the tables closed.

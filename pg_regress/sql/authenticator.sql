@@ -344,7 +344,7 @@ SELECT * FROM keywright.reconcile_authenticators();
 SELECT * FROM public.granted;
 SELECT * FROM public.attributes;
 SELECT count(keywright.grant_access('regress_keywright_' || capability, capability))
-  FROM unnest('{authenticator,requester,verifier,issuer,auditor,reconciler,admin}'::text[]) AS capability;
+  FROM unnest('{authenticator,requester,verifier,issuer,auditor,reconciler,maintainer,admin}'::text[]) AS capability;
 GRANT CONNECT ON DATABASE :DBNAME TO PUBLIC;
 DROP VIEW public.granted, public.attributes;
 DROP SCHEMA regress_api, "regress Api" CASCADE;

@@ -6,10 +6,11 @@ CREATE ROLE regress_keywright_verifier;
 CREATE ROLE regress_keywright_issuer;
 CREATE ROLE regress_keywright_auditor;
 CREATE ROLE regress_keywright_reconciler;
+CREATE ROLE regress_keywright_maintainer;
 CREATE ROLE regress_keywright_admin;
 CREATE ROLE regress_keywright_nobody;
 SELECT keywright.grant_access('regress_keywright_' || capability, capability)
-  FROM unnest('{authenticator,requester,verifier,issuer,auditor,reconciler,admin}'::text[]) AS capability;
+  FROM unnest('{authenticator,requester,verifier,issuer,auditor,reconciler,maintainer,admin}'::text[]) AS capability;
 
 -- How a statement ends: what a client library sees of the error, as the role in force.
 CREATE FUNCTION public.refusal(

@@ -4,4 +4,4 @@ SELECT grantee, capability, keywright.revoke_access(grantee, capability) FROM ke
 DROP EXTENSION keywright;
 SELECT count(*) FROM pg_namespace WHERE nspname = 'keywright';
 DROP ROLE regress_keywright_authenticator, regress_keywright_requester, regress_keywright_verifier, regress_keywright_issuer, regress_keywright_auditor,
-  regress_keywright_reconciler, regress_keywright_admin, regress_keywright_nobody;
+  regress_keywright_reconciler, regress_keywright_maintainer, regress_keywright_admin, regress_keywright_nobody;

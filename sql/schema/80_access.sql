@@ -80,10 +80,11 @@ SELECT f.signature, c.capability
     ('plan(jsonb)',                                                      '{reconciler}'),
     ('apply(jsonb)',                                                     '{reconciler}'),
     ('list_audit_events(text,text,uuid,text,timestamp with time zone,timestamp with time zone,uuid,integer)', '{auditor}'),
-    ('prune_audit_events(integer)',                                      '{}'),
-    ('purge_api_keys(interval,integer)',                                 '{}'),
-    ('purge_gateway_keys()',                                            '{}'),
-    ('maintain(interval,integer)',                                       '{}'),
+    ('prune_audit_events(integer)',                                      '{maintainer}'),
+    ('metrics()',                                                        '{auditor,maintainer}'),
+    ('purge_api_keys(interval,integer)',                                 '{maintainer}'),
+    ('purge_gateway_keys()',                                             '{maintainer}'),
+    ('maintain(interval,integer)',                                       '{maintainer}'),
     ('list_access()',                                                    '{auditor}'),
     ('grant_access(text,text)',                                          '{}'),
     ('revoke_access(text,text)',                                         '{}')
@@ -99,7 +100,8 @@ CREATE TABLE keywright.access_grants (
   grantee regrole NOT NULL,
   capability text COLLATE pg_catalog."C" NOT NULL
     CONSTRAINT access_grants_capability_check CHECK (
-      capability OPERATOR(pg_catalog.=) ANY (ARRAY['authenticator', 'requester', 'verifier', 'issuer', 'auditor', 'reconciler', 'admin'])),
+      capability OPERATOR(pg_catalog.=) ANY (ARRAY['authenticator', 'requester', 'verifier', 'issuer', 'auditor', 'reconciler', 'maintainer',
+        'admin'])),
   granted_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   CONSTRAINT access_grants_pkey PRIMARY KEY (grantee, capability)
 );
@@ -108,7 +110,7 @@ SELECT pg_catalog.pg_extension_config_dump('keywright.access_grants',
   'WHERE EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = grantee)');
 COMMENT ON TABLE keywright.access_grants IS 'Who holds which capability. A role that was dropped is not dumped.';
 COMMENT ON COLUMN keywright.access_grants.grantee IS 'The role that holds the capability.';
-COMMENT ON COLUMN keywright.access_grants.capability IS 'authenticator, requester, verifier, issuer, auditor, reconciler or admin.';
+COMMENT ON COLUMN keywright.access_grants.capability IS 'authenticator, requester, verifier, issuer, auditor, reconciler, maintainer or admin.';
 COMMENT ON COLUMN keywright.access_grants.granted_at IS 'When it was granted.';
 COMMENT ON CONSTRAINT access_grants_pkey ON keywright.access_grants IS 'A capability is held once.';
 COMMENT ON INDEX keywright.access_grants_pkey IS 'A capability is held once.';
@@ -134,7 +136,7 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalo
 AS 'MODULE_PATHNAME', 'grant_access_wrapper';
 COMMENT ON FUNCTION keywright.grant_access(text, text) IS
 'Gives a role a capability: USAGE on the schema and EXECUTE on the functions of the capability, never a table privilege.
-Arguments: grantee (a role; not PUBLIC and not a predefined one); capability: authenticator (postgrest_config, for the role PostgREST logs in as), requester (check_request, begin_request and what row security policies call), verifier (requester, and verify, authenticate, authorize, heartbeat), issuer (mint, ensure, rotate, revoke, list keys), auditor (list, explain; nothing that writes), reconciler (issuer, and users, resources, roles) or admin (all).
+Arguments: grantee (a role; not PUBLIC and not a predefined one); capability: authenticator (postgrest_config, for the role PostgREST logs in as), requester (check_request, begin_request and what row security policies call), verifier (requester, and verify, authenticate, authorize, heartbeat), issuer (mint, ensure, rotate, revoke, list keys), auditor (list, explain, metrics; nothing that writes), reconciler (issuer, and users, resources, roles), maintainer (maintain and what it calls, metrics) or admin (all).
 Result: created, updated (missing privileges were given again) or unchanged. Parallel callers all succeed.
 Errors: 42704 no such role; 42939 the role is reserved; 22023 no such capability; 40001 somebody else kept changing the same privileges.';
 

@@ -12,14 +12,36 @@ Result: the number of keys deleted.';
 CREATE PROCEDURE keywright.maintain(retention interval DEFAULT '7 days', batch integer DEFAULT 10000)
 LANGUAGE plpgsql SECURITY INVOKER
 AS $$
+DECLARE
+  done pg_catalog.int8;
+  total pg_catalog.int8 := 0;
 BEGIN
-  WHILE keywright.purge_api_keys(retention, batch) OPERATOR(pg_catalog.>=) batch LOOP
+  -- The progress is the session's application_name, set for one transaction at a time: whatever ends that, an error or a
+  -- cancel included, puts back the name the session had.
+  LOOP
+    PERFORM pg_catalog.set_config('application_name',
+      pg_catalog.format('keywright.maintain: %s API keys purged', total), true);
+    done := keywright.purge_api_keys(retention, batch);
     COMMIT;
+    total := total OPERATOR(pg_catalog.+) done;
+    EXIT WHEN done OPERATOR(pg_catalog.<) batch;
   END LOOP;
+  PERFORM pg_catalog.set_config('application_name', 'keywright.maintain: purging gateway keys', true);
   PERFORM keywright.purge_gateway_keys();
   COMMIT;
+  total := 0;
+  LOOP
+    PERFORM pg_catalog.set_config('application_name',
+      pg_catalog.format('keywright.maintain: %s audit events pruned', total), true);
+    done := keywright.prune_audit_events(batch);
+    COMMIT;
+    total := total OPERATOR(pg_catalog.+) done;
+    EXIT WHEN done OPERATOR(pg_catalog.<) batch;
+  END LOOP;
 END
 $$;
 COMMENT ON PROCEDURE keywright.maintain(interval, integer) IS
-'Purges keys that have been dead for longer than retention, with a commit a batch. Can be interrupted and called again at any time; call it outside a transaction block.
-Arguments and errors: as for purge_api_keys (22023).';
+'Purges API keys that have been dead for longer than retention, then gateway keys whose grace is over, then prunes audit events older than the setting keywright.audit_retention: with a commit a batch, so that it can be interrupted and called again at any time, and what it had committed stays. Call it outside a transaction block.
+Arguments: retention (as for purge_api_keys, 0 to 100 years; of keys only); batch (the most rows a commit, 1 to 1000000).
+Progress: the application_name of the session in pg_stat_activity, during each batch, is such as keywright.maintain: 30000 API keys purged.
+Errors: 22023 malformed argument; 42501 the client set keywright.audit_retention when it connected (the keys are purged by then).';

@@ -10,8 +10,8 @@ use pgrx::pg_sys::Oid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::spi::quote_identifier;
 
-const CAPABILITIES: [&str; 7] =
-    ["authenticator", "requester", "verifier", "issuer", "auditor", "reconciler", "admin"];
+const CAPABILITIES: [&str; 8] =
+    ["authenticator", "requester", "verifier", "issuer", "auditor", "reconciler", "maintainer", "admin"];
 const SCHEMA: &str = "SCHEMA keywright";
 
 /// A role as Postgres has it.
@@ -141,7 +141,7 @@ fn require_capability<'a>(capability: Option<&[u8]>) -> Result<&'static str, Fai
     let capability = args::required("capability", capability)?;
     CAPABILITIES.into_iter().find(|known| known.as_bytes() == capability).ok_or_else(|| {
         let hint =
-            "The capabilities are authenticator, requester, verifier, issuer, auditor, reconciler and admin.";
+            "The capabilities are authenticator, requester, verifier, issuer, auditor, reconciler, maintainer and admin.";
         Fault::new("capability", "There is no such capability.", hint).into()
     })
 }
