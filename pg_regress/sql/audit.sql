@@ -402,14 +402,20 @@ INSERT INTO keywright.audit_events (occurred_at, event, kind, id, by_hand, sessi
 SELECT event, kind, id, affected, by_hand FROM public.news();
 SET SESSION AUTHORIZATION regress_keywright_admin;
 SELECT keywright.prune_audit_events(3);
--- A time zone whose days are longer ends nothing earlier.
-SET TimeZone = 'AAA0BBB-167,0/0,365/25';
 SELECT keywright.prune_audit_events(), keywright.prune_audit_events();
-RESET TimeZone;
 SELECT id FROM keywright.list_audit_events(before => clock_timestamp() - interval '300 days');
 :news
 SELECT code, message FROM unnest('{0,-1,1000001,NULL}'::text[]) AS n, LATERAL public.refusal(format('SELECT keywright.prune_audit_events(%s)', coalesce(n, 'NULL')));
 RESET SESSION AUTHORIZATION;
+-- A time zone whose clocks went a week ahead since then ends nothing earlier.
+INSERT INTO keywright.audit_events (occurred_at, event, kind, id, by_hand, session_user_name, role_name)
+  VALUES (clock_timestamp() - interval '95 days', 'created', 'user', 'old', false, 'x', 'x');
+SET keywright.audit_retention = 100;
+SELECT FROM (SELECT extract(doy FROM now())::int AS today) AS d, LATERAL set_config('TimeZone',
+  format('AAA0BBB-167,%s/0,%s/0', (today + 315) % 365, (today + 50) % 365), false);
+SELECT clock_timestamp() - make_interval(days => 100) > clock_timestamp() - make_interval(hours => 2400) + interval '6 days' AS ahead;
+SELECT keywright.prune_audit_events() AS that_of_364_days;
+RESET TimeZone;
 SET keywright.audit_retention = 1;
 SELECT keywright.prune_audit_events();
 SELECT code FROM unnest('{0,-1,36526}'::text[]) AS n, LATERAL public.refusal('SET keywright.audit_retention = ' || n);
