@@ -485,8 +485,8 @@ impl Failure<'_> {
                     quoted(column.as_bytes()),
                     quoted(table.as_bytes())
                 ),
-                "A trigger of keywright names it.",
-                "Call keywright.track_table again.",
+                "keywright was told to track it.",
+                "Call keywright.track_table with a column of the table, as it is spelled.",
             ),
             Failure::ColumnType { column, table } => parts(
                 Code::ERRCODE_DATATYPE_MISMATCH,

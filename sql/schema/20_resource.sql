@@ -175,6 +175,18 @@ COMMENT ON FUNCTION keywright.track_resource() IS
 Arguments: type; the column with the id (uuid, smallint, integer, bigint, text or varchar, or a domain over these); the column with the parent''s id, or empty; the column with the name, or empty.
 Errors: 39P01 not called as such a trigger; 42704 no such type; 42703 no such column; 42804 the column''s type is not supported; 23502 an id is null; 23514 resources_id_check; 22023 a circle, or more than 16 ancestors; 42710 a resource that would change belongs to a manager; 55000 TRUNCATE, which is refused: use DELETE.';
 
+CREATE FUNCTION keywright._require_trackable(tracked regclass, column_name text) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'require_trackable_wrapper';
+COMMENT ON FUNCTION keywright._require_trackable(regclass, text) IS
+'Internal. 42703 when the table has no such column, 42804 when its type can not be tracked, 22023 when either is null.';
+
+CREATE FUNCTION keywright._note_tracked(tracked regclass, outcome text) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'note_tracked_wrapper';
+COMMENT ON FUNCTION keywright._note_tracked(regclass, text) IS
+'Internal. Notes that a table is tracked, when this transaction made a trigger of keywright on it.';
+
 -- Invoker on purpose: what it does to the caller's table, it does with the caller's rights.
 CREATE FUNCTION keywright.track_table(
   tracked regclass, type text, id_column text DEFAULT 'id', parent_column text DEFAULT NULL,
@@ -190,28 +202,11 @@ DECLARE
   columns constant text[] := ARRAY[nullif(parent_column, ''), nullif(name_column, '')];
   change text;
   column_name text;
-  column_type oid;
-  is_virtual boolean;
 BEGIN
-  IF num_nulls(tracked, type, id_column) > 0 THEN
-    RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'tracked, type and id_column must not be null',
-      HINT = 'Call keywright.track_table(''projects'', ''project'', ''id'', ''organization_id'').';
-  END IF;
+  PERFORM keywright._require_trackable(tracked, id_column);
   PERFORM keywright.ensure_resources(type, '{}');
-  FOREACH column_name IN ARRAY array_remove(arguments[2:4], '') LOOP
-    SELECT a.atttypid, a.attgenerated = 'v' INTO column_type, is_virtual FROM pg_attribute AS a
-     WHERE a.attrelid = tracked AND a.attname = column_name AND a.attnum > 0 AND NOT a.attisdropped;
-    WHILE EXISTS (SELECT FROM pg_type AS t WHERE t.oid = column_type AND t.typtype = 'd') LOOP
-      column_type := (SELECT t.typbasetype FROM pg_type AS t WHERE t.oid = column_type);
-    END LOOP;
-    IF column_type IS NULL THEN
-      RAISE EXCEPTION USING ERRCODE = '42703', MESSAGE = format('column %I of table %s does not exist', column_name, tracked),
-        DETAIL = 'Nothing was tracked.', HINT = 'Name a column of the table, as it is spelled.';
-    ELSIF is_virtual OR column_type <> ALL ('{uuid,int2,int4,int8,text,varchar}'::regtype[]) THEN
-      RAISE EXCEPTION USING ERRCODE = '42804', MESSAGE = format('column %I of table %s can not be tracked', column_name, tracked),
-        DETAIL = 'Its type is not one of uuid, smallint, integer, bigint, text and varchar, or a domain over these, or it is a virtual generated column.',
-        HINT = 'Track another column.';
-    END IF;
+  FOREACH column_name IN ARRAY array_remove(columns, NULL) LOOP
+    PERFORM keywright._require_trackable(tracked, column_name);
   END LOOP;
   FOR i IN 1..4 LOOP
     stored := stored || convert_to(arguments[i], getdatabaseencoding()) || '\x00'::bytea;
@@ -242,6 +237,9 @@ BEGIN
       outcome := CASE WHEN change IS NULL AND outcome <> 'updated' THEN 'created' ELSE 'updated' END;
     END IF;
   END LOOP;
+  IF outcome <> 'unchanged' THEN
+    PERFORM keywright._note_tracked(tracked, outcome);
+  END IF;
   EXECUTE format(
     'SELECT coalesce(sum(keywright.ensure_resources($1, b.ids, b.parent_ids, b.names)), 0)
        FROM (SELECT array_agg(r.id) AS ids, %s AS parent_ids, %s AS names

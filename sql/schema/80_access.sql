@@ -1,6 +1,6 @@
 -- Access: capabilities, each a set of functions.
 
--- Which capabilities hold which function. Whatever is not listed here is internal. Two internal ones are, because the function of
+-- Which capabilities hold which function. Whatever is not listed here is internal. Four internal ones are, because the function of
 -- the caller's rights that needs them is: they do nothing that it does not.
 CREATE VIEW keywright._capability_functions AS
 SELECT f.signature, c.capability
@@ -59,6 +59,8 @@ SELECT f.signature, c.capability
     ('activate_user(text)',                                              '{reconciler}'),
     ('delete_user(text)',                                                '{reconciler}'),
     ('_require_name(text,text)',                                         '{reconciler}'),
+    ('_require_trackable(regclass,text)',                                '{reconciler}'),
+    ('_note_tracked(regclass,text)',                                     '{reconciler}'),
     ('_grant_authenticator(text,text,text,text[],text[],boolean,text)',  '{reconciler}'),
     ('preflight_authenticator(text,text,text[],text[])',                 '{auditor,reconciler}'),
     ('grant_authenticator(text,text,text,text[],text[],boolean,text)',   '{reconciler}'),

@@ -26,7 +26,7 @@ COMMENT ON TABLE keywright.audit_events IS
 COMMENT ON COLUMN keywright.audit_events.occurred_at IS 'When, by the clock, not by the start of the transaction.';
 COMMENT ON COLUMN keywright.audit_events.event_id IS 'Random; the event_id of the notification.';
 COMMENT ON COLUMN keywright.audit_events.event IS 'created, updated, deleted, truncated; of users also suspended, activated; of keys minted, superseded, revoked, expired, purged; of grants of Postgres roles granted, undone.';
-COMMENT ON COLUMN keywright.audit_events.kind IS 'user, api_key, gateway_key, resource_type, resource, role, scope, role_binding, authenticator, authenticator_allowance, authenticator_grant, postgrest_setting, access_grant, access_privilege or audit_event.';
+COMMENT ON COLUMN keywright.audit_events.kind IS 'user, api_key, gateway_key, resource_type, resource, role, scope, role_binding, authenticator, authenticator_allowance, authenticator_grant, postgrest_setting, access_grant, access_privilege, tracked_table or audit_event.';
 COMMENT ON COLUMN keywright.audit_events.id IS 'The id of the object; an asterisk where one event stands for many of them.';
 COMMENT ON COLUMN keywright.audit_events.name IS 'What people call it: a username, username/key, username role on resource.';
 COMMENT ON COLUMN keywright.audit_events.user_id IS 'The user that the object is or belongs to.';
@@ -121,7 +121,8 @@ BEGIN
      AND (of_user IS NULL OR e.user_id = of_user)
      AND (by_role IS NULL OR e.role_name = by_role OR e.session_user_name = by_role)
      AND (since IS NULL OR e.occurred_at >= since)
-     AND (before IS NULL OR e.occurred_at < before OR (e.occurred_at = before AND e.event_id < before_id))
+     AND (before IS NULL
+          OR (e.occurred_at, e.event_id) < (before, coalesce(before_id, '00000000-0000-0000-0000-000000000000')))
    ORDER BY e.occurred_at DESC, e.event_id DESC
    LIMIT keywright._page_size(page_size);
 END

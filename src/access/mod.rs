@@ -4,7 +4,7 @@
 
 use crate::error::{Failure, Fault};
 use crate::retry::patiently;
-use crate::{args, spi};
+use crate::{args, audit, spi};
 use pgrx::pg_extern;
 use pgrx::pg_sys::Oid;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -50,6 +50,11 @@ fn give<'a>(grantee: Option<&'a [u8]>, capability: Option<&[u8]>) -> Result<&'st
     spi::count(HOLD, &args);
     for object in missing {
         grant(&role, &object);
+    }
+    if held {
+        // No row of its own changed that would tell.
+        let id = format!("{} {capability}", quote_identifier(&role.name));
+        audit::note("updated", "access_grant", id.as_bytes());
     }
     Ok(if held { "updated" } else { "created" })
 }

@@ -13,16 +13,35 @@ macro_rules! insert {
     };
 }
 
-/// Its tail: tells who listens. No more than names go out, and none is longer than 255 bytes.
-macro_rules! returning {
-    () => {
-        r#" RETURNING event_id, event, kind, id, name, affected)
-           SELECT pg_catalog.pg_notify('keywright', pg_catalog.json_build_object('event_id', e.event_id, 'event', e.event,
-                    'kind', e.kind, 'id', e.id, 'name', e.name, 'affected', e.affected)::text)
-             FROM e WHERE $1"#
+/// At most 600 bytes of a text, which only rows written by hand exceed: an index entry and a notification have a limit.
+macro_rules! short {
+    ($text:literal) => {
+        concat!(
+            "CASE WHEN pg_catalog.octet_length(",
+            $text,
+            ") > 600 THEN pg_catalog.left(",
+            $text,
+            ", 150) ELSE ",
+            $text,
+            " END"
+        )
     };
 }
-pub(super) use {insert, returning};
+
+/// Its tail: tells who listens. No more than names go out.
+macro_rules! returning {
+    () => {
+        concat!(
+            r#" RETURNING event_id, event, kind, id, name, affected)
+           SELECT pg_catalog.pg_notify('keywright', pg_catalog.json_build_object('event_id', e.event_id, 'event', e.event,
+                    'kind', e.kind, 'id', e.id, 'name', "#,
+            short!("e.name"),
+            r#", 'affected', e.affected)::text)
+             FROM e WHERE $1"#
+        )
+    };
+}
+pub(super) use {insert, returning, short};
 
 /// Notes what no table of ours shows.
 pub fn note(event: &str, kind: &str, id: &[u8]) {
@@ -63,11 +82,20 @@ pub fn actor(by_hand: bool) -> Vec<spi::Arg<'static>> {
     ]
 }
 
-/// The name of a role, in the encoding of the database; its number when it was dropped meanwhile.
+/// The name of a role; its number when it was dropped meanwhile. Roles belong to the cluster, so the name may be in another
+/// encoding than the database: then it is escaped, or the row could not be read, dumped or restored.
 pub fn name_of(role: pg_sys::Oid) -> Vec<u8> {
     // SAFETY: looks a role up; the name is a C string in the memory of the call, or null.
-    unsafe {
+    let name = unsafe {
         let name = pg_sys::GetUserNameFromId(role, true);
-        if name.is_null() { role.to_string().into_bytes() } else { CStr::from_ptr(name).to_bytes().to_vec() }
-    }
+        if name.is_null() {
+            return role.to_string().into_bytes();
+        }
+        CStr::from_ptr(name)
+    };
+    let length = name.count_bytes() as i32;
+    // SAFETY: a string of this length; nothing is raised.
+    let valid =
+        unsafe { pg_sys::pg_verify_mbstr(pg_sys::GetDatabaseEncoding(), name.as_ptr(), length, true) };
+    if valid { name.to_bytes().to_vec() } else { name.to_bytes().escape_ascii().to_string().into_bytes() }
 }

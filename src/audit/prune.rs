@@ -8,10 +8,11 @@ const MOST: i32 = 1_000_000;
 
 #[pg_extern(sql = false)]
 fn prune_audit_events(batch: Option<i32>) -> Result<i64, ErrorReport> {
+    // In hours: what a day is depends on the time zone of the session, which anyone may choose.
     const PRUNE: &str = r#"
         DELETE FROM keywright.audit_events AS e
          USING (SELECT o.occurred_at, o.event_id FROM keywright.audit_events AS o
-                 WHERE o.occurred_at < pg_catalog.clock_timestamp() - pg_catalog.make_interval(days => $1)
+                 WHERE o.occurred_at < pg_catalog.clock_timestamp() - pg_catalog.make_interval(hours => 24 * $1)
                  ORDER BY o.occurred_at, o.event_id LIMIT $2 FOR UPDATE SKIP LOCKED) AS d
          WHERE e.occurred_at = d.occurred_at AND e.event_id = d.event_id"#;
     let batch = args::within("batch", batch, MOST)?;

@@ -1,7 +1,7 @@
 //! The trigger on every table: notes the rows of a statement, by one statement of its own.
 
 use super::SUMMED;
-use super::event::{actor, insert, returning};
+use super::event::{actor, insert, returning, short};
 use crate::error::Failure;
 use crate::record::Nothing;
 use crate::spi;
@@ -13,6 +13,10 @@ use std::ffi::CStr;
 
 /// Rows of one statement that have an event each where one could stand for all.
 const EACH: i64 = 1_000;
+
+/// A plan is made for the number of rows there are when it is made, and kept: that for a few would compare each row of many
+/// with each.
+const FEW: i64 = 100;
 
 /// How the rows of a table are called; expressions over a row `r`.
 struct Audited {
@@ -161,8 +165,8 @@ fn audit(fcinfo: pg_sys::FunctionCallInfo) -> Result<Nothing, ErrorReport> {
     let audited = audited.ok_or_else(missing)?;
     let operation = data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK;
     let rows = if operation == pg_sys::TRIGGER_EVENT_DELETE { data.tg_oldtable } else { data.tg_newtable };
-    let many = if operation == pg_sys::TRIGGER_EVENT_TRUNCATE {
-        true
+    let size = if operation == pg_sys::TRIGGER_EVENT_TRUNCATE {
+        Size::Sum
     } else {
         // SAFETY: a transition table of the statement.
         let many = unsafe { pg_sys::tuplestore_tuple_count(rows) };
@@ -170,27 +174,40 @@ fn audit(fcinfo: pg_sys::FunctionCallInfo) -> Result<Nothing, ErrorReport> {
         if many == 0 || (audited.table == "access_privileges" && spi::writing()) {
             return Ok(Nothing);
         }
-        many > EACH && (SUMMED.get() || !spi::writing())
+        match many {
+            ..=FEW => Size::Few,
+            _ if many > EACH && (SUMMED.get() || !spi::writing()) => Size::Sum,
+            _ => Size::Many,
+        }
     };
-    spi::write_in_trigger(data, statement(relation, audited, operation, many), &actor(!spi::writing()));
+    spi::write_in_trigger(data, statement(relation, audited, operation, size), &actor(!spi::writing()));
     Ok(Nothing)
 }
 
-type Known = (pg_sys::Oid, i32, pg_sys::TriggerEvent, bool, bool);
+/// How many rows a statement has, and whether one event stands for them all.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Size {
+    Few,
+    Many,
+    Sum,
+}
+
+type Known = (pg_sys::Oid, i32, pg_sys::TriggerEvent, Size, bool);
 
 /// The statement for a table and what happened to it, made once a session.
 fn statement(
     relation: &pg_sys::RelationData,
     audited: &Audited,
     operation: pg_sys::TriggerEvent,
-    many: bool,
+    size: Size,
 ) -> &'static str {
     thread_local! {
         static STATEMENTS: RefCell<HashMap<Known, &'static str>> = RefCell::default();
     }
     // SAFETY: the descriptor of an open relation.
     let columns = unsafe { (*relation.rd_att).natts };
-    let known = (relation.rd_id, columns, operation, many, spi::writing());
+    let known = (relation.rd_id, columns, operation, size, spi::writing());
+    let many = size == Size::Sum;
     if let Some(statement) = STATEMENTS.with_borrow(|statements| statements.get(&known).copied()) {
         return statement;
     }
@@ -201,8 +218,10 @@ fn statement(
         _ if many => plain(audited, "new_rows", "'updated'", many),
         _ => updated(audited, &names(relation)),
     };
+    // A text of its own, because plans are kept by their text.
+    let planned = if size == Size::Many { "-- for many rows\n" } else { "" };
     let text: &'static str =
-        Box::leak(format!("WITH e AS ({}{body}{}", insert!(), returning!()).into_boxed_str());
+        Box::leak(format!("{planned}WITH e AS ({}{body}{}", insert!(), returning!()).into_boxed_str());
     STATEMENTS.with_borrow_mut(|statements| statements.insert(known, text));
     text
 }
@@ -217,7 +236,8 @@ fn truncated(audited: &Audited) -> String {
 }
 
 fn plain(audited: &Audited, rows: &str, event: &str, many: bool) -> String {
-    let Audited { kind, id, name, user, all, .. } = audited;
+    let Audited { kind, name, user, all, .. } = audited;
+    let id = short(audited);
     match many {
         true => format!(
             "SELECT {event}, '{kind}', {all}, '', NULL::uuid, '{{}}'::text[], count(*), $2, $3, $4, $5 FROM {rows} AS r GROUP BY 3"
@@ -228,14 +248,20 @@ fn plain(audited: &Audited, rows: &str, event: &str, many: bool) -> String {
     }
 }
 
+fn short(audited: &Audited) -> String {
+    short!("$id").replace("$id", audited.id)
+}
+
 /// Old and new rows belong together by their key; one whose key was changed by hand is gone, and another there.
 fn updated(audited: &Audited, names: &[String]) -> String {
-    let Audited { kind, id, name, user, inserted, updated, key, .. } = audited;
+    let Audited { kind, name, user, inserted, updated, key, .. } = audited;
+    let id = short(audited);
     let on: Vec<String> = key.iter().map(|key| format!("n.{key} = o.{key}")).collect();
     let row = |side: &str| names.iter().map(|name| format!("{side}.{name}")).collect::<Vec<_>>().join(", ");
     let changed: Vec<String> = names
         .iter()
-        .filter(|name| *name != "updated_at")
+        // What a function changes says enough; who changes nothing else by hand does so on purpose.
+        .filter(|name| *name != "updated_at" || !spi::writing())
         .map(|name| format!("CASE WHEN o.{name} IS DISTINCT FROM n.{name} THEN '{name}' END"))
         .collect();
     let key = key[0];

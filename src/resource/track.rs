@@ -35,6 +35,51 @@ fn track_resource(fcinfo: pg_sys::FunctionCallInfo) -> Result<Nothing, ErrorRepo
     Ok(Nothing)
 }
 
+/// What track_table asks of each column.
+#[pg_extern(sql = false)]
+fn require_trackable(tracked: Option<pg_sys::Oid>, column: Option<&[u8]>) -> Result<Nothing, ErrorReport> {
+    const COLUMN: &str = r#"
+        SELECT a.atttypid, a.attgenerated = 'v'
+          FROM pg_catalog.pg_attribute AS a
+         WHERE a.attrelid = $1 AND a.attname = $2 AND a.attnum > 0 AND NOT a.attisdropped"#;
+    const TABLE: &str = "SELECT $1::pg_catalog.regclass::text";
+    let tracked = args::required("tracked", tracked)?;
+    let column = args::required("id_column", column)?;
+    let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let shown = || {
+        let table: Vec<Vec<u8>> = spi::read(TABLE, &[tracked.into()], |row| row.must(1));
+        (words(column), words(&table.concat()))
+    };
+    let found =
+        spi::read(COLUMN, &[tracked.into(), spi::text(column)], |row| (row.must(1), row.must(2))).pop();
+    let Some((kind, is_virtual)) = found else {
+        let (column, table) = shown();
+        return Err(Failure::NoColumn { column, table }.into());
+    };
+    // SAFETY: looks a type up that a column has.
+    if is_virtual || !TYPES.contains(&unsafe { pg_sys::getBaseType(kind) }) {
+        let (column, table) = shown();
+        return Err(Failure::ColumnType { column, table }.into());
+    }
+    Ok(Nothing)
+}
+
+/// Whoever calls this by itself can note no more than what the transaction did.
+#[pg_extern(sql = false)]
+fn note_tracked(tracked: Option<pg_sys::Oid>, outcome: Option<&str>) {
+    const TRIGGERS: &str = r#"
+        SELECT t.xmin, $1::pg_catalog.regclass::text
+          FROM pg_catalog.pg_trigger AS t
+         WHERE t.tgfoid = 'keywright.track_resource()'::pg_catalog.regprocedure
+           AND t.tgrelid IN (SELECT $1 UNION ALL SELECT p.relid FROM pg_catalog.pg_partition_tree($1) AS p)"#;
+    let made =
+        spi::read(TRIGGERS, &[tracked.into()], |row| (spi::is_own(row.must(1)), row.must::<Vec<u8>>(2)));
+    if let Some((_, table)) = made.iter().find(|(own, _)| *own) {
+        let event = if outcome == Some("created") { "created" } else { "updated" };
+        audit::note(event, "tracked_table", table);
+    }
+}
+
 enum Event {
     Insert,
     Update,
