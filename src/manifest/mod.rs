@@ -18,6 +18,7 @@ use keywright_core::manifest::{Fault, Manifest, plan as planning};
 use keywright_core::secret::Secret;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{AnyElement, IntoDatum, PgBuiltInOids, pg_extern, pg_sys};
+use std::collections::HashSet;
 
 #[pg_extern(sql = false)]
 fn manifest_schema_text() -> &'static str {
@@ -69,10 +70,24 @@ fn attempt(
     Ok(steps.into_iter().enumerate().map(|(at, step)| (step, tokens.remove(&at))).collect())
 }
 
-/// A manifest that could be read, and what is wrong with its lists.
+/// A manifest, and what is wrong with its form.
 struct Declared {
     document: Manifest,
     faults: Vec<Refusal>,
+    /// What is wrong with its lists of permissions, scopes and the like.
+    lists: Vec<Refusal>,
+}
+
+impl Declared {
+    /// What else speaks against entries whose form is right.
+    fn refuse(&self, more: Vec<Refusal>) -> Failure<'static> {
+        let entry = |path: &str| path.find(']').map_or(path.len(), |end| end + 1);
+        let faulty: HashSet<&str> =
+            self.faults.iter().map(|fault| &fault.path[..entry(&fault.path)]).collect();
+        let more = self.lists.iter().cloned().chain(more);
+        let more = more.filter(|refusal| !faulty.contains(&refusal.path[..entry(&refusal.path)]));
+        Failure::Manifest { refusals: self.faults.iter().cloned().chain(more).collect() }
+    }
 }
 
 fn read(json: AnyElement) -> Result<Declared, Failure<'static>> {
@@ -84,9 +99,14 @@ fn read(json: AnyElement) -> Result<Declared, Failure<'static>> {
         let sentence = "It holds other characters than ASCII, which takes a database in UTF8.";
         return Err(refused(vec![Fault { path: "$".into(), sentence: sentence.into() }]));
     }
-    let mut document = keywright_core::manifest::read(&text).map_err(refused)?;
-    let faults = refusals(document.normalize(&scope::registry()));
-    Ok(Declared { document, faults })
+    let (document, faults) = keywright_core::manifest::read_all(&text);
+    // Without its manager nothing can be said of the rest.
+    let is_of_entry = |fault: &Fault| fault.path.contains('[');
+    let Some(mut document) = document.filter(|_| faults.iter().all(is_of_entry)) else {
+        return Err(refused(faults));
+    };
+    let lists = refusals(document.normalize(&scope::registry()));
+    Ok(Declared { document, faults: refusals(faults), lists })
 }
 
 fn refusals(faults: Vec<Fault>) -> Vec<Refusal> {
@@ -106,14 +126,13 @@ fn decide(
     started: clock::Moment,
 ) -> Result<(State, Vec<Step>), Failure<'static>> {
     let (state, found) = state::look(&manifest.document, caller, started)?;
-    let mut refusals = manifest.faults.clone();
-    refusals.extend(found);
     match planning::plan(&manifest.document, &state) {
-        Ok(steps) if refusals.is_empty() => return Ok((state, steps)),
-        Ok(_) => (),
-        Err(more) => refusals.extend(more),
+        Ok(steps) if found.is_empty() && manifest.faults.is_empty() && manifest.lists.is_empty() => {
+            Ok((state, steps))
+        }
+        Ok(_) => Err(manifest.refuse(found)),
+        Err(more) => Err(manifest.refuse(found.into_iter().chain(more).collect())),
     }
-    Err(Failure::Manifest { refusals })
 }
 
 /// step, action, kind, name, change

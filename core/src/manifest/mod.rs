@@ -23,7 +23,7 @@ pub use document::{
 };
 pub use duration::Duration;
 pub use fault::Fault;
-pub use read::read;
+pub use read::{read, read_all};
 
 /// Most entries a section may have.
 pub const MOST_ENTRIES: usize = 100_000;

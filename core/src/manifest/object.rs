@@ -134,17 +134,17 @@ impl<'a> Object<'a> {
     ) -> Vec<T> {
         let mut seen = HashMap::with_capacity(64);
         let mut read_entry = |index, value: Json, at: &mut At| {
-            let entry = at.object(value, read)?;
+            let Some(entry) = at.object(value, read) else { return Some(nothing(read)) };
             match identity(&entry).map(|identity| seen.entry(identity)) {
                 Some(Entry::Occupied(first)) => {
-                    at.fault(format!("It is given already, at $.{key}[{}].", first.get()))
+                    at.fault::<()>(format!("It is given already, at $.{key}[{}].", first.get()));
                 }
                 Some(Entry::Vacant(free)) => {
                     free.insert(index);
-                    Some(entry)
                 }
-                None => Some(entry),
+                None => (),
             }
+            Some(entry)
         };
         self.optional(key, |value, at| at.list(value, (0, MOST_ENTRIES), &mut read_entry)).unwrap_or_default()
     }
@@ -190,6 +190,12 @@ impl<'a> Object<'a> {
             self.fault(key, &sentence);
         }
     }
+}
+
+/// An entry that keeps the place of one that could not be read.
+fn nothing<T>(read: fn(&mut Object) -> T) -> T {
+    let at = At { path: Path::Root, faults: &mut Vec::new() };
+    read(&mut Object { at, members: Vec::new(), known: Vec::new() })
 }
 
 pub fn text(value: Json, at: &mut At) -> Option<String> {

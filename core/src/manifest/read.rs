@@ -23,6 +23,13 @@ const MOST_LIFETIME: i128 = 36_600 * 86_400_000_000;
 ///
 /// Of a key that is given twice the last one counts, as in jsonb.
 pub fn read(json: &[u8]) -> Result<Manifest, Vec<Fault>> {
+    let (manifest, faults) = read_all(json);
+    manifest.filter(|_| faults.is_empty()).ok_or(faults)
+}
+
+/// As `read`, with what could be read: what is faulty is empty, and every entry is in its place. For looking on, so that what
+/// only a database can find is said together with the faults.
+pub fn read_all(json: &[u8]) -> (Option<Manifest>, Vec<Fault>) {
     let mut faults = Vec::new();
     let mut at = At { path: Path::Root, faults: &mut faults };
     let manifest = match serde_json::from_slice(json) {
@@ -31,7 +38,7 @@ pub fn read(json: &[u8]) -> Result<Manifest, Vec<Fault>> {
             at.fault(format!("It is not JSON: see line {}, column {}.", error.line(), error.column()))
         }
     };
-    manifest.filter(|_| faults.is_empty()).ok_or(faults)
+    (manifest, faults)
 }
 
 fn manifest(document: &mut Object) -> Manifest {
