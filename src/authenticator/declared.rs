@@ -37,15 +37,19 @@ pub fn look(
         let mut findings = preflight::preflight(&world, desired, resolve);
         findings.extend(not_allowed(&world, desired, resolve, caller));
         findings.retain(|finding| finding.severity == Severity::Error);
+        let needs = world.needs(desired, resolve);
+        let steps = world.settle(&desired.service, &needs);
+        let state = state(desired, described(&world, &steps));
+        // Nothing is granted anew, so nothing speaks against it, as for grant_authenticator.
+        if state.is_there && state.differs.is_empty() && state.grants.is_empty() {
+            findings.clear();
+        }
         refusals.extend(findings.into_iter().map(|finding| Refusal {
             code: code_of(finding.code),
             path: format!("$.authenticators[{at}]"),
             sentence: format!("{}: {}. {}", finding.code, finding.message, finding.hint),
         }));
-        let needs = world.needs(desired, |name| world.graph.find(name));
-        let steps = world.settle(&desired.service, &needs);
-        let grants = described(&world, &steps);
-        found.insert(desired.service.clone(), state(desired, grants));
+        found.insert(desired.service.clone(), state);
     }
     for service in owned {
         if !found.contains_key(&service) {

@@ -296,7 +296,11 @@ impl<'a> Planner<'a> {
         for (at, entry) in manifest.resource_types.iter().enumerate() {
             let path = |field: &str| format!("$.resource_types[{at}]{field}");
             if let Some(parent) = entry.parent_type.as_deref().filter(|parent| !self.knows_type(parent)) {
-                self.refuse(MISSING, path(".parent_type"), missing("resource type", parent));
+                self.refuse(
+                    MISSING,
+                    path(".parent_type"),
+                    missing("resource type", parent, self.pruned.types.contains(parent)),
+                );
                 continue;
             }
             match height(&entry.kind, |kind| self.parent_type(kind)) {
@@ -323,8 +327,18 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// What a list names must not be pruned.
+    fn keep_types(&mut self, list: &[String], path: impl Fn() -> String) {
+        let kinds = list.iter().filter_map(|entry| entry.split_once(':')).map(|(kind, _)| kind);
+        let pruned: Vec<&str> = kinds.filter(|kind| self.pruned.types.contains(*kind)).collect();
+        for kind in pruned {
+            self.refuse(MISSING, path(), missing("resource type", kind, true));
+        }
+    }
+
     fn scopes(&mut self) {
         for (at, entry) in self.manifest.scopes.iter().enumerate() {
+            self.keep_types(&entry.permissions, || format!("$.scopes[{at}].permissions"));
             let mut change = Change::default();
             let Some(found) = self.state.scopes.get(&entry.name) else {
                 change.set("permissions", &entry.permissions);
@@ -338,6 +352,7 @@ impl<'a> Planner<'a> {
 
     fn roles(&mut self) {
         for (at, entry) in self.manifest.roles.iter().enumerate() {
+            self.keep_types(&entry.permissions, || format!("$.roles[{at}].permissions"));
             let mut change = Change::default();
             let Some(found) = self.state.roles.get(&entry.name) else {
                 change.set("permissions", &entry.permissions);
@@ -357,7 +372,11 @@ impl<'a> Planner<'a> {
         for (at, entry) in manifest.resources.iter().enumerate() {
             let path = |field: &str| format!("$.resources[{at}]{field}");
             if !self.knows_type(&entry.kind) {
-                self.refuse(MISSING, path(".type"), missing("resource type", &entry.kind));
+                self.refuse(
+                    MISSING,
+                    path(".type"),
+                    missing("resource type", &entry.kind, self.pruned.types.contains(&entry.kind)),
+                );
                 continue;
             }
             if state.tracked.contains(&entry.kind) {
@@ -373,7 +392,11 @@ impl<'a> Planner<'a> {
                 };
                 let parent = Resource { kind: kind.to_owned(), id: parent.to_owned() };
                 if !self.knows_resource(&parent) {
-                    self.refuse(MISSING, path(".parent_id"), missing(&parent.kind, &parent.id));
+                    self.refuse(
+                        MISSING,
+                        path(".parent_id"),
+                        missing(&parent.kind, &parent.id, self.pruned.resources.contains(&parent)),
+                    );
                     continue;
                 }
             }
@@ -426,7 +449,7 @@ impl<'a> Planner<'a> {
             let unknown: Vec<_> =
                 roles.chain(organization_role).filter(|(_, role)| !self.knows_role(role)).collect();
             for (field, role) in unknown {
-                self.refuse(MISSING, path(&field), missing("role", role));
+                self.refuse(MISSING, path(&field), missing("role", role, self.pruned.roles.contains(role)));
             }
             self.user(at, entry);
         }
@@ -477,14 +500,26 @@ impl<'a> Planner<'a> {
             let key = entry.username.to_ascii_lowercase();
             let before = self.refusals.len();
             if !self.knows_user(&key) {
-                self.refuse(MISSING, path(".username"), missing("user", &entry.username));
+                self.refuse(
+                    MISSING,
+                    path(".username"),
+                    missing("user", &entry.username, self.pruned.users.contains(&key)),
+                );
             }
             if !self.knows_role(&entry.role) {
-                self.refuse(MISSING, path(".role"), missing("role", &entry.role));
+                self.refuse(
+                    MISSING,
+                    path(".role"),
+                    missing("role", &entry.role, self.pruned.roles.contains(&entry.role)),
+                );
             }
             if let Some(resource) = entry.resource.as_ref().filter(|resource| !self.knows_resource(resource))
             {
-                self.refuse(MISSING, path(".resource_id"), missing(&resource.kind, &resource.id));
+                self.refuse(
+                    MISSING,
+                    path(".resource_id"),
+                    missing(&resource.kind, &resource.id, self.pruned.resources.contains(resource)),
+                );
             }
             if self.refusals.len() > before {
                 continue;
@@ -514,11 +549,17 @@ impl<'a> Planner<'a> {
             let path = |field: &str| format!("$.api_keys[{at}]{field}");
             let owner = entry.username.to_ascii_lowercase();
             if !self.knows_user(&owner) {
-                self.refuse(MISSING, path(".username"), missing("user", &entry.username));
+                self.refuse(
+                    MISSING,
+                    path(".username"),
+                    missing("user", &entry.username, self.pruned.users.contains(&owner)),
+                );
                 continue;
             }
+            self.keep_types(&entry.scopes, || path(".scopes"));
+            self.keep_types(&entry.allow_list, || path(".allow_list"));
             if let Some(scope) = entry.scopes.iter().find(|scope| self.pruned.scopes.contains(*scope)) {
-                self.refuse(MISSING, path(".scopes"), missing("scope", scope));
+                self.refuse(MISSING, path(".scopes"), missing("scope", scope, true));
             }
             let key = KeyName::new(&owner, &entry.name);
             let found = self.state.api_keys.get(&key);
@@ -858,8 +899,10 @@ fn sorted<T: Ord>(set: &HashSet<T>) -> Vec<&T> {
     all
 }
 
-fn missing(what: &str, name: &str) -> String {
-    format!("{} {} does not exist.", capital(what), quoted(name.as_bytes()))
+/// Why something is not there: nobody has made it, or pruning would take it away.
+fn missing(what: &str, name: &str, pruned: bool) -> String {
+    let why = if pruned { "would be pruned: name it in the manifest." } else { "does not exist." };
+    format!("{} {} {why}", capital(what), quoted(name.as_bytes()))
 }
 
 fn capital(word: &str) -> String {
