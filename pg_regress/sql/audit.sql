@@ -218,8 +218,10 @@ SELECT keywright.grant_access('regress_audit_app', 'verifier');
 SELECT keywright.revoke_access('regress_audit_app', 'verifier'), keywright.revoke_access('regress_audit_app', 'verifier');
 :news
 
--- Purges: one event for what nobody could use any more, when it is many.
-SELECT count(token) FROM generate_series(1, 1001) AS n, keywright.mint_api_key('audit-a', 'n' || n);
+-- Purges: one event for what nobody could use any more, when it is many. First what other suites left.
+SELECT count(keywright.purge_api_keys('0')) FROM generate_series(1, 2);
+SELECT count(*) >= 0 AS read FROM public.news();
+SELECT count(token) FROM generate_series(1, 1003) AS n, keywright.mint_api_key('audit-a', 'n' || n);
 SELECT event, kind, count(*) FROM public.news() GROUP BY 1, 2;
 SELECT keywright.revoke_user_api_keys('audit-a');
 SELECT event, kind, affected, count(*) FROM public.news() GROUP BY 1, 2, 3;

@@ -40,6 +40,21 @@ SELECT kind FROM keywright.list_users() WHERE username = 'regress-person';
 SELECT * FROM keywright.ensure_operator_access('default', 'plane', lifetime => '0', prefix => 'regress-operator-');
 SELECT * FROM keywright.ensure_operator_access('default', '', prefix => 'regress');
 
+-- Somebody else's having the same address is no obstacle: an address is for contact, not an identity.
+SELECT outcome FROM keywright.ensure_user('regress-namesake', 'regress-mail@coder-k8s.invalid');
+SELECT outcome FROM keywright.ensure_operator_access('default', 'plane', prefix => 'regress-mail-');
+SELECT keywright.delete_user('regress-namesake') IS NOT NULL AS deleted, keywright.delete_user('regress-mail') IS NOT NULL AS deleted;
+-- The administrator's cap on lifetimes holds for an operator too; nothing is made, nothing is revoked.
+SELECT token FROM keywright.ensure_operator_access('default', 'capped', prefix => 'regress-operator-') \gset capped_
+RESET SESSION AUTHORIZATION;
+SET keywright.max_api_key_lifetime = '90d';
+SET SESSION AUTHORIZATION regress_keywright_reconciler;
+SELECT * FROM keywright.ensure_operator_access('default', 'capped', :'capped_token', prefix => 'regress-operator-');
+SELECT outcome, expires_at < now() + interval '91 days' AS within FROM keywright.ensure_operator_access('default', 'capped', :'capped_token', lifetime => '90 days', renew_before => '30 days', prefix => 'regress-operator-');
+RESET SESSION AUTHORIZATION;
+RESET keywright.max_api_key_lifetime;
+SET SESSION AUTHORIZATION regress_keywright_reconciler;
+
 -- Revoked by name, the other control planes are not; again: nothing.
 SELECT keywright.revoke_operator_access('default', 'plane', 'regress-operator-'), keywright.revoke_operator_access('default', 'plane', 'regress-operator-'),
        keywright.revoke_operator_access('default', 'never', 'regress-operator-'), keywright.revoke_operator_access('default', 'plane', 'regress-nobody-');
