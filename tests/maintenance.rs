@@ -48,6 +48,8 @@ fn dead(client: &mut Client) -> i64 {
 fn code(client: &mut Client, sql: &str) -> String {
     match client.batch_execute(sql) {
         Ok(()) => "00000".into(),
+        // The client may see that the connection has ended before it reads why.
+        Err(error) if error.is_closed() => "57P01".into(),
         Err(error) => error.as_db_error().unwrap_or_else(|| panic!("{error:?}")).code().code().into(),
     }
 }
