@@ -15,9 +15,9 @@ use pgrx::pg_sys::panic::ErrorReport;
 pub fn registry() -> Lazy<fn() -> Registry> {
     const TYPES: &str = "SELECT type FROM keywright.resource_types";
     const SCOPES: &str = "SELECT name FROM keywright.scopes";
-    Lazy::new(|| Registry {
-        types: spi::read(TYPES, &[], |row| row.must(1)),
-        scopes: spi::read(SCOPES, &[], |row| row.must(1)),
+    Lazy::new(|| {
+        let names = |sql| -> Vec<String> { spi::read(sql, &[], |row| row.must(1)) };
+        Registry::new(names(TYPES), names(SCOPES))
     })
 }
 

@@ -71,8 +71,7 @@ mod tests {
     use super::*;
 
     fn norm(list: &[&str]) -> Result<Vec<String>, Faults> {
-        let registry =
-            Lazy::new(|| Registry { types: ["project", "agent"].map(String::from).into(), scopes: vec![] });
+        let registry = Lazy::new(|| Registry::new(["project", "agent"].map(String::from), []));
         normalize(&list.iter().map(|s| Some(s.as_bytes())).collect::<Vec<_>>(), &registry)
     }
 

@@ -100,8 +100,7 @@ mod tests {
 
     #[test]
     fn types_must_be_registered() {
-        let registry =
-            Lazy::new(|| Registry { types: vec!["project".into(), "agent".into()], scopes: vec![] });
+        let registry = Lazy::new(|| Registry::new(["project", "agent"].map(String::from), []));
         let faults =
             normalize(&[Some("projet:read"), Some("agent:run"), Some("x:y")], &registry).unwrap_err();
         assert_eq!(faults.sentences.len(), 2);

@@ -1,32 +1,72 @@
 //! The types and scopes a database knows, so that a slip of the pen is told from a permission.
 
-use std::cell::LazyCell;
+use std::cell::{Cell, LazyCell};
+use std::collections::HashSet;
 
 #[derive(Debug, Default, Clone)]
 pub struct Registry {
-    pub types: Vec<String>,
-    /// Names of scopes, `all` among them.
-    pub scopes: Vec<String>,
+    types: HashSet<String>,
+    scopes: HashSet<String>,
+    compared: Cell<usize>,
 }
+
+/// A list of nothing but slips of the pen, held against everything there is, would take hours.
+const MOST_COMPARED: usize = 200_000;
 
 /// Asked for only when a list has something that must be looked up.
 pub type Lazy<F> = LazyCell<Registry, F>;
 
 impl Registry {
+    /// The types, and the names of scopes, `all` among them.
+    pub fn new(types: impl IntoIterator<Item = String>, scopes: impl IntoIterator<Item = String>) -> Self {
+        Registry {
+            types: types.into_iter().collect(),
+            scopes: scopes.into_iter().collect(),
+            compared: Cell::new(0),
+        }
+    }
+
+    pub fn extend(
+        &mut self,
+        types: impl IntoIterator<Item = String>,
+        scopes: impl IntoIterator<Item = String>,
+    ) {
+        self.types.extend(types);
+        self.scopes.extend(scopes);
+    }
+
+    pub fn types(&self) -> impl Iterator<Item = &str> {
+        self.types.iter().map(String::as_str)
+    }
+
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        self.scopes.iter().map(String::as_str)
+    }
+
     pub fn has_type(&self, kind: &str) -> bool {
-        self.types.iter().any(|known| known == kind)
+        self.types.contains(kind)
     }
 
     pub fn has_scope(&self, name: &str) -> bool {
-        self.scopes.iter().any(|known| known == name)
+        self.scopes.contains(name)
     }
 
     pub fn nearest_type(&self, kind: &str) -> Option<&str> {
-        nearest(kind, &self.types)
+        self.nearest(kind, &self.types)
     }
 
     pub fn nearest_scope(&self, name: &str) -> Option<&str> {
-        nearest(name, &self.scopes)
+        self.nearest(name, &self.scopes)
+    }
+
+    /// Nothing once too much has been compared.
+    fn nearest<'a>(&self, word: &str, known: &'a HashSet<String>) -> Option<&'a str> {
+        let compared = self.compared.get().saturating_add(known.len());
+        if compared > MOST_COMPARED {
+            return None;
+        }
+        self.compared.set(compared);
+        nearest(word, known)
     }
 }
 
@@ -34,12 +74,12 @@ impl Registry {
 const MOST: usize = 256;
 
 /// The known word with the fewest slips of the pen between, if they are few for its length.
-pub fn nearest<'a>(word: &str, known: &'a [String]) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
     if word.len() > MOST {
         return None;
     }
     known
-        .iter()
+        .into_iter()
         .map(|known| (strsim::damerau_levenshtein(word, known), known.as_str()))
         .filter(|&(slips, known)| slips <= (word.len().max(known.len()) / 3).max(1))
         .min()
@@ -58,5 +98,13 @@ mod tests {
         assert_eq!(nearest("workspace", &known), None);
         assert_eq!(nearest("", &known), None);
         assert_eq!(nearest(&"a".repeat(300), &["a".repeat(299)]), None);
+    }
+
+    #[test]
+    fn comparing_has_an_end() {
+        let registry = Registry::new((0..1000).map(|n| format!("type{n}")), []);
+        assert!((0..200).all(|_| registry.nearest_type("type1x").is_some()));
+        assert_eq!(registry.nearest_type("type1x"), None);
+        assert!(registry.has_type("type1"));
     }
 }

@@ -8,6 +8,9 @@ const MOST_ID: usize = 255;
 /// How deep resources, and types of resources, may lie.
 pub const MOST_ANCESTORS: usize = 16;
 
+/// The built-in type in which system users hold a role everywhere.
+pub const ORGANIZATION: &str = "organization";
+
 /// The type is a lower-case word; the id is the application's own and keeps its case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Resource {

@@ -66,9 +66,9 @@ mod tests {
     }
 
     fn raw(scopes: &[Option<&[u8]>]) -> Result<Vec<String>, Faults> {
-        let registry = Lazy::new(|| Registry {
-            types: ["project", "agent", "a"].map(String::from).into(),
-            scopes: ["all", "deploy", "coder:all"].map(String::from).into(),
+        let registry = Lazy::new(|| {
+            let types = ["project", "agent", "a"].map(String::from);
+            Registry::new(types, ["all", "deploy", "coder:all"].map(String::from))
         });
         normalize(scopes, &registry)
     }

@@ -15,10 +15,7 @@ fn texts(list: &[String]) -> Vec<Option<&[u8]>> {
 }
 
 fn registry() -> Lazy<fn() -> Registry> {
-    Lazy::new(|| Registry {
-        types: ["a", "b", "c"].map(String::from).into(),
-        scopes: vec!["all".into(), "some".into()],
-    })
+    Lazy::new(|| Registry::new(["a", "b", "c"].map(String::from), ["all", "some"].map(String::from)))
 }
 
 proptest! {

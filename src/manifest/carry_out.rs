@@ -79,7 +79,7 @@ pub fn carry_out(
     steps: &[Step],
     caller: &Caller,
 ) -> Result<HashMap<usize, Secret>, Failure<'static>> {
-    let mut work = Work { manifest, state, caller, tokens: HashMap::new() };
+    let mut work = Work { manifest, state, steps, caller, claimed: false, tokens: HashMap::new() };
     let mut from = 0;
     for steps in steps.chunk_by(|a, b| a.kind == b.kind && is_entry(a) == is_entry(b)) {
         pgrx::check_for_interrupts!();
@@ -99,7 +99,10 @@ fn is_entry(step: &Step) -> bool {
 struct Work<'a> {
     manifest: &'a Manifest,
     state: &'a State,
+    steps: &'a [Step],
     caller: &'a Caller,
+    /// Whether the bindings that are there already have been claimed.
+    claimed: bool,
     tokens: HashMap<usize, Secret>,
 }
 
@@ -190,8 +193,9 @@ impl Work<'_> {
         resources::require_all_shallow(&stored)
     }
 
-    fn users(&self, steps: &[Step]) -> Done {
+    fn users(&mut self, steps: &[Step]) -> Done {
         let manager = self.manifest.manager.as_str();
+        self.claim_bindings()?;
         let (mut new, mut changed) = (Vec::new(), Vec::new());
         for (entry, step) in entries(&self.manifest.users, steps) {
             match &step.id {
@@ -210,13 +214,22 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn bindings(&self, steps: &[Step]) -> Done {
+    /// Before users lose what they hold by their own roles.
+    fn claim_bindings(&mut self) -> Done {
+        if std::mem::replace(&mut self.claimed, true) {
+            return Ok(());
+        }
+        let steps = self.steps.iter().filter(|step| step.kind == Kind::Binding && is_entry(step));
+        let claimed: Vec<String> = steps.filter_map(|step| step.id.clone()).collect();
+        require(claimed.is_empty() || bindings::adopt(&claimed, &self.manifest.manager))
+    }
+
+    fn bindings(&mut self, steps: &[Step]) -> Done {
         let manager = self.manifest.manager.as_str();
+        self.claim_bindings()?;
         let all: Vec<_> = entries(&self.manifest.bindings, steps).collect();
         let new: Vec<_> = all.iter().filter(|(_, step)| step.id.is_none()).map(|(entry, _)| *entry).collect();
-        let claimed: Vec<String> = steps.iter().filter_map(|step| step.id.clone()).collect();
-        require(new.is_empty() || bindings::create(&new, manager))?;
-        require(claimed.is_empty() || bindings::adopt(&claimed, manager))
+        require(new.is_empty() || bindings::create(&new, manager))
     }
 
     fn api_keys(&mut self, from: usize, steps: &[Step]) -> Done {

@@ -12,7 +12,7 @@ use crate::{args, spi};
 use keywright_core::manifest::plan::{Pruned, Refusal};
 use keywright_core::manifest::state::{Definition, KeyName, Owner, Place, ResourceType, State};
 use keywright_core::manifest::{Manifest, UserKind};
-use keywright_core::resource::Resource;
+use keywright_core::resource::{ORGANIZATION, Resource};
 use pgrx::datum::Uuid;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -35,6 +35,15 @@ pub fn look(
     state.resources = resources::find(&named_resources(manifest, &state), manager).into_iter().collect();
     if !manifest.resources.is_empty() {
         state.tracked = resources::tracked();
+        below(manifest, &mut state);
+    }
+    let moved = manifest
+        .resource_types
+        .iter()
+        .filter(|entry| state.types.get(&entry.kind).is_some_and(|found| found.parent != entry.parent_type));
+    let moved: Vec<String> = moved.map(|entry| entry.kind.clone()).collect();
+    if !moved.is_empty() {
+        state.types_with_parents = resources::with_parents(&moved).into_iter().collect();
     }
     let holders = ids(&state, manifest.bindings.iter().map(|entry| entry.username.as_str()));
     state.bindings = bindings::find(holders, &manifest.manager, manifest.prune).into_iter().collect();
@@ -52,10 +61,33 @@ pub fn look(
     refusals.extend(lifetimes(manifest));
     refusals.extend(db_roles(manifest, &state));
     if manifest.prune {
-        let pruned = Pruned::of(manifest, &state);
-        needed(&mut state, &pruned);
+        needed(manifest, &mut state);
     }
     Ok((state, refusals))
+}
+
+/// What lies below resources that move.
+fn below(manifest: &Manifest, state: &mut State) {
+    let moves = |entry: &&keywright_core::manifest::Resource| {
+        let resource = Resource { kind: entry.kind.clone(), id: entry.id.clone() };
+        let found = state.resources.get(&resource);
+        found
+            .zip(entry.parent_id.as_ref())
+            .is_some_and(|(found, to)| !to.is_empty() && found.parent_id != *to)
+    };
+    let moved: Vec<Resource> = manifest
+        .resources
+        .iter()
+        .filter(moves)
+        .map(|entry| Resource { kind: entry.kind.clone(), id: entry.id.clone() })
+        .collect();
+    if moved.is_empty() {
+        return;
+    }
+    for (above, (resource, found)) in resources::below(&moved) {
+        state.below.push((above, resource.clone()));
+        state.resources.entry(resource).or_insert(found);
+    }
 }
 
 fn usernames(manifest: &Manifest) -> Vec<String> {
@@ -121,10 +153,17 @@ fn definitions(sql: &'static str) -> HashMap<String, Definition> {
 
 /// What system users that are there hold too little or too much.
 fn standing(manifest: &Manifest, state: &mut State) {
+    let named: HashSet<Place> = manifest.bindings.iter().map(Place::of).collect();
     for entry in manifest.users.iter().filter(|entry| entry.kind == UserKind::System) {
         let name = entry.username.to_ascii_lowercase();
         if let Some(user) = state.users.get(&name).filter(|user| user.kind == "system") {
-            let steps = users::standing(user, entry);
+            let place = |role: &str, organization: Option<&str>| {
+                Place::new(&name, role, organization.map(|id| (ORGANIZATION, id)))
+            };
+            let steps = users::standing(user, entry).into_iter();
+            // What the manifest binds by name is no matter of the user's own roles.
+            let own = steps.filter(|step| !named.contains(&place(&step.role, step.organization.as_deref())));
+            let steps = own.map(|step| step.to_string()).collect();
             state.standing.insert(name, steps);
         }
     }
@@ -185,11 +224,15 @@ fn db_roles(manifest: &Manifest, state: &State) -> Vec<Refusal> {
 }
 
 /// What still needs that which would be pruned.
-fn needed(state: &mut State, pruned: &Pruned) {
+fn needed(manifest: &Manifest, state: &mut State) {
+    let mut pruned = Pruned::of(manifest, state);
     if !pruned.resources.is_empty() {
         let all: Vec<Resource> = pruned.resources.iter().cloned().collect();
         state.children = resources::children(&all);
+        pruned = Pruned::of(manifest, state);
     }
+    let goes: Vec<Resource> =
+        pruned.resources.iter().filter(|resource| pruned.goes(resource)).cloned().collect();
     let owned = |place: &Place| {
         let (_, role, resource) = place.parts();
         let owns = |resource: &Resource| role.strip_suffix("-owner") == Some(&resource.kind);
@@ -202,49 +245,69 @@ fn needed(state: &mut State, pruned: &Pruned) {
             state.owners.entry(place).or_default().push(user);
         }
     }
-    roles_in_use(state, pruned);
+    roles_in_use(manifest, state, &pruned, &goes);
     if !pruned.scopes.is_empty() {
         let scopes: Vec<String> = pruned.scopes.iter().cloned().collect();
         let carried = api_keys::carried(&scopes);
         state.scopes_in_use = carried.into_iter().map(|scope| (scope, "API keys carry it.")).collect();
     }
-    types_in_use(state, pruned);
+    types_in_use(manifest, state, &pruned, &goes);
 }
 
-fn roles_in_use(state: &mut State, pruned: &Pruned) {
+/// A system user of the manifest loses the roles it holds by itself and is not to hold; that it is not to hold one that is
+/// pruned is certain, for the manifest can not name it.
+fn roles_in_use(manifest: &Manifest, state: &mut State, pruned: &Pruned, goes: &[Resource]) {
     const HELD: &str = r#"
         SELECT n.name FROM unnest($1::text[]) AS n (name)
          WHERE EXISTS (SELECT FROM keywright.role_bindings AS b
                         WHERE b.role = n.name AND NOT b.binding_id = ANY ($2::text[]::uuid[])
                           AND NOT b.user_id = ANY ($3::text[]::uuid[])
+                          AND NOT (b.standing AND b.scope = 'global' AND b.user_id = ANY ($6::text[]::uuid[]))
+                          AND NOT (b.standing AND b.scope <> 'global' AND b.user_id = ANY ($7::text[]::uuid[]))
                           AND NOT EXISTS (SELECT FROM unnest($4::text[], $5::text[]) AS r (kind, id)
                                            WHERE r.kind = b.resource_type AND r.id = b.resource_id))
             OR EXISTS (SELECT FROM keywright.users AS u
                         WHERE u.organization_role = n.name AND u.deleted_at IS NULL
-                          AND NOT u.user_id = ANY ($3::text[]::uuid[]))"#;
+                          AND NOT u.user_id = ANY ($3::text[]::uuid[]) AND NOT u.user_id = ANY ($7::text[]::uuid[]))"#;
     if pruned.roles.is_empty() {
         return;
     }
     let roles: Vec<String> = pruned.roles.iter().cloned().collect();
+    let lost = pruned.bindings.iter().filter(|place| pruned.loses(place));
     let bindings: Vec<String> =
-        pruned.bindings.iter().map(|place| state.bindings[place].id.clone()).collect();
-    let users: Vec<String> = pruned.users.iter().map(|user| state.users[user].id.clone()).collect();
-    let (kinds, ids): (Vec<String>, Vec<String>) =
-        pruned.resources.iter().map(|at| (at.kind.clone(), at.id.clone())).unzip();
-    let args = [roles.into(), bindings.into(), users.into(), kinds.into(), ids.into()];
+        lost.filter_map(|place| state.bindings.get(place)).map(|found| found.id.clone()).collect();
+    let users: Vec<String> =
+        pruned.users.iter().filter_map(|user| state.users.get(user)).map(|found| found.id.clone()).collect();
+    let settled = |which: fn(&keywright_core::manifest::User) -> bool| -> Vec<String> {
+        let entries = manifest.users.iter().filter(|entry| entry.kind == UserKind::System && which(entry));
+        let found = entries.filter_map(|entry| state.users.get(&entry.username.to_ascii_lowercase()));
+        found.map(|found| found.id.clone()).collect()
+    };
+    let args = [
+        roles.into(),
+        bindings.into(),
+        users.into(),
+        column(goes, |at| &at.kind).into(),
+        column(goes, |at| &at.id).into(),
+        settled(|entry| entry.roles.is_some()).into(),
+        settled(|entry| entry.organization_role.is_some()).into(),
+    ];
     let held: Vec<String> = spi::read_once(HELD, &args, |row| row.must(1));
     state.roles_in_use = held.into_iter().map(|role| (role, "Users hold it.")).collect();
 }
 
-fn types_in_use(state: &mut State, pruned: &Pruned) {
+fn column(resources: &[Resource], of: fn(&Resource) -> &String) -> Vec<String> {
+    resources.iter().map(|at| of(at).clone()).collect()
+}
+
+/// What the manifest names has other permissions and parents afterwards, none of which are of a type that is pruned.
+fn types_in_use(manifest: &Manifest, state: &mut State, pruned: &Pruned, goes: &[Resource]) {
     const USED: &str = r#"
         SELECT n.name FROM unnest($1::text[]) AS n (name)
          WHERE EXISTS (SELECT FROM keywright.resources AS r
                         WHERE r.type = n.name
                           AND NOT EXISTS (SELECT FROM unnest($2::text[], $3::text[]) AS p (kind, id)
                                            WHERE p.kind = r.type AND p.id = r.id))
-            OR EXISTS (SELECT FROM keywright.resource_types AS t
-                        WHERE t.parent_type = n.name AND t.type <> n.name AND NOT t.type = ANY ($1))
             OR EXISTS (SELECT FROM keywright.roles AS r, unnest(r.permissions) AS p
                         WHERE pg_catalog.split_part(p, ':', 1) = n.name AND NOT r.name = ANY ($4))
             OR EXISTS (SELECT FROM keywright.scopes AS s, unnest(s.permissions) AS p
@@ -254,20 +317,34 @@ fn types_in_use(state: &mut State, pruned: &Pruned) {
     if pruned.types.is_empty() {
         return;
     }
-    let set = |names: &HashSet<String>| -> Vec<String> { names.iter().cloned().collect() };
-    let (kinds, ids): (Vec<String>, Vec<String>) =
-        pruned.resources.iter().map(|at| (at.kind.clone(), at.id.clone())).unzip();
-    let gone = |all: &HashSet<String>, used: &HashMap<String, &str>| -> HashSet<String> {
+    let gone = |all: &HashSet<String>, used: &HashMap<String, &str>| -> Vec<String> {
         all.iter().filter(|name| !used.contains_key(*name)).cloned().collect()
     };
+    let mut roles = gone(&pruned.roles, &state.roles_in_use);
+    roles.extend(manifest.roles.iter().map(|entry| entry.name.clone()));
+    let mut scopes = gone(&pruned.scopes, &state.scopes_in_use);
+    scopes.extend(manifest.scopes.iter().map(|entry| entry.name.clone()));
+    let types: Vec<String> = pruned.types.iter().cloned().collect();
     let args = [
-        set(&pruned.types).into(),
-        kinds.into(),
-        ids.into(),
-        set(&gone(&pruned.roles, &state.roles_in_use)).into(),
-        set(&gone(&pruned.scopes, &state.scopes_in_use)).into(),
+        types.into(),
+        column(goes, |at| &at.kind).into(),
+        column(goes, |at| &at.id).into(),
+        roles.into(),
+        scopes.into(),
     ];
-    let used: Vec<String> = spi::read_once(USED, &args, |row| row.must(1));
+    let named: HashSet<&str> = manifest.resource_types.iter().map(|entry| entry.kind.as_str()).collect();
+    let mut used: Vec<String> = spi::read_once(USED, &args, |row| row.must(1));
+    let others = state.types.keys().filter(|kind| !named.contains(kind.as_str()));
+    used.extend(others.filter(|kind| !pruned.types.contains(*kind)).cloned());
+    // What stays keeps what lies above it.
+    let mut stay: HashSet<String> = HashSet::new();
+    while let Some(kind) = used.pop() {
+        let parent = state.types.get(&kind).and_then(|found| found.parent.clone());
+        if stay.insert(kind) {
+            used.extend(parent);
+        }
+    }
     let why = "Resources, other types, roles, scopes or API keys name it.";
-    state.types_in_use = used.into_iter().map(|kind| (kind, why)).collect();
+    let left = stay.into_iter().filter(|kind| pruned.types.contains(kind));
+    state.types_in_use = left.map(|kind| (kind, why)).collect();
 }

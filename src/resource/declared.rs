@@ -59,6 +59,33 @@ pub fn children(of: &[Resource]) -> Vec<(Resource, Resource)> {
     spi::read_once(CHILDREN, &columns(of), |row| (resource(row, 1), resource(row, 3)))
 }
 
+/// All that lies below these, however far, each with that one of these.
+pub fn below(of: &[Resource]) -> Vec<(Resource, (Resource, state::Resource))> {
+    const BELOW: &str = r#"
+        WITH RECURSIVE below AS (
+          SELECT n.kind AS top_type, n.id AS top_id, n.kind AS type, n.id, 0 AS steps
+            FROM unnest($1::text[] COLLATE "C", $2::text[] COLLATE "C") AS n (kind, id)
+           UNION ALL
+          SELECT b.top_type, b.top_id, r.type, r.id, b.steps + 1
+            FROM below AS b JOIN keywright.resources AS r ON r.parent_type = b.type AND r.parent_id = b.id
+           WHERE b.steps <= 16)
+        SELECT r.type, r.id, coalesce(r.parent_type, ''), coalesce(r.parent_id, ''), pg_catalog.convert_to(r.name, 'UTF8'), r.managed_by,
+               b.top_type, b.top_id
+          FROM below AS b JOIN keywright.resources AS r ON r.type = b.type AND r.id = b.id
+         WHERE b.steps > 0"#;
+    spi::read_once(BELOW, &columns(of), |row| {
+        (Resource { kind: row.must(7), id: row.must(8) }, from_row(row))
+    })
+}
+
+/// Those of these types of which a resource has a parent.
+pub fn with_parents(types: &[String]) -> Vec<String> {
+    const HELD: &str = r#"
+        SELECT n.name FROM unnest($1::text[]) AS n (name)
+         WHERE EXISTS (SELECT FROM keywright.resources AS r WHERE r.type = n.name AND r.parent_type IS NOT NULL)"#;
+    spi::read_once(HELD, &[types.to_vec().into()], |row| row.must(1))
+}
+
 /// Types that are going to be written, one writer at a time.
 pub fn queue(types: &[String]) {
     const QUEUE: &str = r#"

@@ -121,10 +121,8 @@ pub fn register(
 
 /// A scope whose name begins with the word would become a permission.
 fn require_free_word(name: &str) -> Result<(), Failure<'static>> {
-    let taken = scope::registry()
-        .scopes
-        .iter()
-        .any(|scope| scope.split_once(':').is_some_and(|(word, _)| word == name));
+    let taken =
+        scope::registry().scopes().any(|scope| scope.split_once(':').is_some_and(|(word, _)| word == name));
     if taken {
         let sentence = "The name of a scope begins with this word.";
         return Err(Fault::new("type", sentence, "See keywright.list_scopes().").into());

@@ -33,10 +33,7 @@ mod column {
     pub const PARENT_ID: i32 = 4;
 }
 
-pub use keywright_core::resource::MOST_ANCESTORS;
-
-/// The type whose new resources system users are bound to.
-pub const ORGANIZATION: &str = "organization";
+pub use keywright_core::resource::{MOST_ANCESTORS, ORGANIZATION};
 
 /// The parent of a resource, if both are there.
 pub fn parent<const N: usize>(reader: &Reader<N>, table: usize, kind: &str, id: &str) -> Option<Resource> {

@@ -34,7 +34,8 @@ pub fn find(users: Vec<Uuid>, manager: &str, all: bool) -> Vec<(Place, Binding)>
     found
 }
 
-/// False when one came up meanwhile, or somebody or something it names went.
+/// False when one came up meanwhile, or somebody or something it names went. What a system user has just been bound to by
+/// its own roles is claimed.
 pub fn create(entries: &[&manifest::Binding], manager: &str) -> bool {
     const CREATE: &str = r#"
         INSERT INTO keywright.role_bindings (user_id, role, scope, resource_type, resource_id, managed_by)
@@ -42,7 +43,8 @@ pub fn create(entries: &[&manifest::Binding], manager: &str) -> bool {
                n.resource_type, n.resource_id, $5
           FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS n (username, role, resource_type, resource_id)
           JOIN keywright.users AS u ON pg_catalog.lower(u.username) = n.username AND u.deleted_at IS NULL
-        ON CONFLICT ON CONSTRAINT role_bindings_key DO NOTHING"#;
+        ON CONFLICT ON CONSTRAINT role_bindings_key DO UPDATE SET standing = false, managed_by = $5
+         WHERE role_bindings.standing"#;
     let part = |of: fn(&Resource) -> &String| -> Vec<Option<String>> {
         entries.iter().map(|entry| entry.resource.as_ref().map(|resource| of(resource).clone())).collect()
     };
@@ -74,19 +76,19 @@ pub fn delete(ids: &[String]) -> bool {
     spi::count_once(DELETE, &[ids.to_vec().into()]) == ids.len() as u64
 }
 
-/// The active users that own these resources, in lower case, with the role by which they do.
-pub fn owners(of: &[(String, Resource)]) -> Vec<((String, Resource), String)> {
+/// The users that own these resources, in lower case, with the role by which they do; and whether they are active.
+pub fn owners(of: &[(String, Resource)]) -> Vec<((String, Resource), (String, bool))> {
     const OWNERS: &str = r#"
-        SELECT b.role, b.resource_type, b.resource_id, pg_catalog.lower(u.username)
+        SELECT b.role, b.resource_type, b.resource_id, pg_catalog.lower(u.username), u.status = 'active'
           FROM unnest($1::text[], $2::text[], $3::text[]) AS n (role, kind, id)
           JOIN keywright.role_bindings AS b ON b.role = n.role AND b.resource_type = n.kind AND b.resource_id = n.id
           JOIN keywright.users AS u ON u.user_id = b.user_id
-         WHERE u.deleted_at IS NULL AND u.status = 'active'"#;
+         WHERE u.deleted_at IS NULL"#;
     let column = |part: fn(&(String, Resource)) -> &String| -> Vec<String> {
         of.iter().map(|at| part(at).clone()).collect()
     };
     let args = [column(|at| &at.0).into(), column(|at| &at.1.kind).into(), column(|at| &at.1.id).into()];
     spi::read_once(OWNERS, &args, |row| {
-        ((row.must(1), Resource { kind: row.must(2), id: row.must(3) }), row.must(4))
+        ((row.must(1), Resource { kind: row.must(2), id: row.must(3) }), (row.must(4), row.must(5)))
     })
 }

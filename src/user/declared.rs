@@ -68,10 +68,10 @@ pub fn newer(ids: &[String]) -> bool {
     !spi::read_in_transaction_snapshot(SEEN, &[ids.to_vec().into()])
 }
 
-/// What has to be bound and unbound for a system user that is there, as people read it.
-pub fn standing(user: &User, entry: &manifest::User) -> Vec<String> {
+/// What has to be bound and unbound for a system user that is there.
+pub fn standing(user: &User, entry: &manifest::User) -> Vec<standing::Step> {
     let Some(id) = args::uuid(user.id.as_bytes()) else { return Vec::new() };
-    standing::describe(id, &holdings(entry))
+    standing::steps(id, &holdings(entry))
 }
 
 fn holdings(entry: &manifest::User) -> standing::Wanted {

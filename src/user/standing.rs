@@ -7,6 +7,7 @@ use crate::error::Failure;
 use crate::{role, spi};
 use pgrx::JsonB;
 use pgrx::datum::Uuid;
+use std::fmt;
 
 /// What a system user is to hold; a list or a role that is missing stays as it is.
 #[derive(Debug)]
@@ -100,27 +101,26 @@ pub fn close_organizations() {
 }
 
 /// A binding that is missing, or one too many.
-struct Step {
-    role: String,
-    organization: Option<String>,
+#[derive(Debug)]
+pub struct Step {
+    pub role: String,
+    pub organization: Option<String>,
     bind: bool,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.bind { "bind" } else { "unbind" };
+        match &self.organization {
+            Some(id) => write!(f, "{verb} {} on organization:{id}", self.role),
+            None => write!(f, "{verb} {}", self.role),
+        }
+    }
 }
 
 /// True when the bindings of a system user are as wanted.
 pub fn is_settled(user: Uuid, wanted: &Wanted) -> bool {
     steps(user, wanted).is_empty()
-}
-
-/// What is missing and what is too many, as people read it.
-pub fn describe(user: Uuid, wanted: &Wanted) -> Vec<String> {
-    let named = |step: Step| {
-        let verb = if step.bind { "bind" } else { "unbind" };
-        match step.organization {
-            Some(id) => format!("{verb} {} on organization:{id}", step.role),
-            None => format!("{verb} {}", step.role),
-        }
-    };
-    steps(user, wanted).into_iter().map(named).collect()
 }
 
 /// Brings the bindings of a system user in line; what changed, as the result column has it. The user is held, and
@@ -148,7 +148,8 @@ pub fn require_manager(user: Uuid, managed_by: Option<&[u8]>) -> Result<(), Fail
     }
 }
 
-fn steps(user: Uuid, wanted: &Wanted) -> Vec<Step> {
+/// What is missing and what is too many.
+pub fn steps(user: Uuid, wanted: &Wanted) -> Vec<Step> {
     const STEPS: &str = r#"
         WITH wanted AS (
           SELECT DISTINCT n.name AS role, NULL::text AS id

@@ -32,11 +32,10 @@ impl Manifest {
 
     /// Where the first word of a scope is a type, the scope's name would be a permission too.
     fn two_meanings(&self, registry: &Registry) -> Vec<Fault> {
-        let own_types = self.resource_types.iter().map(|entry| &entry.kind);
-        let own_scopes = self.scopes.iter().map(|entry| &entry.name);
-        let types: HashSet<&str> = registry.types.iter().chain(own_types).map(String::as_str).collect();
-        let words: HashSet<&str> =
-            registry.scopes.iter().chain(own_scopes).filter_map(|name| first_word(name)).collect();
+        let own_types = self.resource_types.iter().map(|entry| entry.kind.as_str());
+        let own_scopes = self.scopes.iter().map(|entry| entry.name.as_str());
+        let types: HashSet<&str> = registry.types().chain(own_types).collect();
+        let words: HashSet<&str> = registry.scopes().chain(own_scopes).filter_map(first_word).collect();
         let mut faults = Vec::new();
         for (at, entry) in self.resource_types.iter().enumerate() {
             if words.contains(entry.kind.as_str()) {
@@ -56,8 +55,8 @@ impl Manifest {
 
     fn extend(&self, registry: &Registry) -> Registry {
         let mut registry = registry.clone();
-        registry.types.extend(self.resource_types.iter().map(|entry| entry.kind.clone()));
-        registry.scopes.extend(self.scopes.iter().map(|entry| entry.name.clone()));
+        let types = self.resource_types.iter().map(|entry| entry.kind.clone());
+        registry.extend(types, self.scopes.iter().map(|entry| entry.name.clone()));
         registry
     }
 }

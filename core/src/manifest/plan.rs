@@ -6,9 +6,9 @@
 use super::state::{KeyName, Owner, Place, State, Verdict};
 use super::{Manifest, User, UserKind};
 use crate::printable::quoted;
-use crate::resource::{MOST_ANCESTORS, Resource};
+use crate::resource::{MOST_ANCESTORS, ORGANIZATION, Resource};
 use serde_json::{Map, Value, json};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -105,6 +105,9 @@ pub const TAKEN: &str = "42710";
 pub const NEEDED: &str = "23503";
 pub const NOT_READY: &str = "55000";
 
+const TOO_DEEP: &str = "It would make a circle, or more than 16 ancestors.";
+const TOO_MANY_LEVELS: &str = "It would make a circle, or more than 16 levels of types.";
+
 /// The steps, or everything that speaks against them.
 pub fn plan(manifest: &Manifest, state: &State) -> Result<Vec<Step>, Vec<Refusal>> {
     let mut planner = Planner {
@@ -128,7 +131,7 @@ pub fn plan(manifest: &Manifest, state: &State) -> Result<Vec<Step>, Vec<Refusal
     if planner.refusals.is_empty() { Ok(planner.steps) } else { Err(planner.refusals) }
 }
 
-/// What this manager owns and the manifest does not name.
+/// What this manager owns and the manifest does not name. The manifest can not refer to it, even where it is left.
 #[derive(Debug, Default)]
 pub struct Pruned {
     pub types: HashSet<String>,
@@ -140,6 +143,10 @@ pub struct Pruned {
     pub api_keys: HashSet<KeyName>,
     pub gateway_keys: HashSet<String>,
     pub authenticators: HashSet<String>,
+    /// Those of the resources below which others lie that stay.
+    pub resources_left: HashSet<Resource>,
+    /// Those of the bindings that a system user of the manifest is to hold in any case.
+    pub bindings_left: HashSet<Place>,
 }
 
 impl Pruned {
@@ -181,7 +188,63 @@ impl Pruned {
             |found| found.is_there && ours(&found.owner),
             |service| named.contains(service.as_str()),
         );
+        pruned.resources_left = pruned.resources_left(manifest, state);
+        pruned.bindings_left = pruned.bindings_left(manifest, state);
         pruned
+    }
+
+    pub fn goes(&self, resource: &Resource) -> bool {
+        self.resources.contains(resource) && !self.resources_left.contains(resource)
+    }
+
+    pub fn loses(&self, place: &Place) -> bool {
+        self.bindings.contains(place) && !self.bindings_left.contains(place)
+    }
+
+    /// What has children that stay, stays.
+    fn resources_left(&self, manifest: &Manifest, state: &State) -> HashSet<Resource> {
+        let named: HashMap<(&str, &str), Option<&str>> = manifest
+            .resources
+            .iter()
+            .map(|entry| ((entry.kind.as_str(), entry.id.as_str()), entry.parent_id.as_deref()))
+            .collect();
+        let mut above: HashMap<&Resource, &Resource> = HashMap::new();
+        let mut stay: Vec<&Resource> = Vec::new();
+        for (parent, child) in state.children.iter().filter(|(parent, _)| self.resources.contains(parent)) {
+            let to = named.get(&(child.kind.as_str(), child.id.as_str())).copied().flatten();
+            if self.resources.contains(child) {
+                above.insert(child, parent);
+            } else if to.is_none_or(|to| to == parent.id) {
+                stay.push(parent);
+            }
+        }
+        let mut left: HashSet<Resource> = HashSet::new();
+        while let Some(resource) = stay.pop() {
+            if left.insert(resource.clone()) {
+                stay.extend(above.get(resource));
+            }
+        }
+        left
+    }
+
+    /// Taking it away would only make room for the same binding by the user's own roles.
+    fn bindings_left(&self, manifest: &Manifest, state: &State) -> HashSet<Place> {
+        let system = manifest.users.iter().filter(|entry| entry.kind == UserKind::System);
+        let users: HashMap<String, &User> =
+            system.map(|entry| (entry.username.to_ascii_lowercase(), entry)).collect();
+        let wanted = |place: &&Place| {
+            let (user, role, resource) = place.parts();
+            let Some(entry) = users.get(user) else { return false };
+            match resource {
+                None => entry.roles.iter().flatten().any(|wanted| wanted == role),
+                Some(on) if on.kind == ORGANIZATION && !self.goes(&on) => {
+                    let held = state.users.get(user).map(|found| found.organization_role.as_str());
+                    entry.organization_role.as_deref().or(held) == Some(role)
+                }
+                Some(_) => false,
+            }
+        };
+        self.bindings.iter().filter(wanted).cloned().collect()
     }
 }
 
@@ -305,12 +368,10 @@ impl<'a> Planner<'a> {
             }
             match height(&entry.kind, |kind| self.parent_type(kind)) {
                 Some(depth) => depths.push((depth, at)),
-                None => {
-                    let sentence = "It would make a circle, or more than 16 levels of types.";
-                    self.refuse(MALFORMED, path(".parent_type"), sentence);
-                }
+                None => self.refuse(MALFORMED, path(".parent_type"), TOO_MANY_LEVELS),
             }
         }
+        self.require_few_levels_below(&depths);
         depths.sort_unstable();
         for (_, at) in depths {
             let entry = &manifest.resource_types[at];
@@ -322,23 +383,47 @@ impl<'a> Planner<'a> {
             };
             let mut change = Change::default();
             change.differ("parent_type", &found.parent, &entry.parent_type);
+            if state.types_with_parents.contains(&entry.kind) && found.parent != entry.parent_type {
+                let path = format!("$.resource_types[{at}].parent_type");
+                self.refuse(TAKEN, path, "Resources of this type have parents. Take those away first.");
+                continue;
+            }
             let path = || format!("$.resource_types[{at}]");
             self.settle(Kind::ResourceType, at, &entry.kind, &found.owner, change, path);
         }
     }
 
-    /// What a list names must not be pruned.
-    fn keep_types(&mut self, list: &[String], path: impl Fn() -> String) {
-        let kinds = list.iter().filter_map(|entry| entry.split_once(':')).map(|(kind, _)| kind);
-        let pruned: Vec<&str> = kinds.filter(|kind| self.pruned.types.contains(*kind)).collect();
-        for kind in pruned {
-            self.refuse(MISSING, path(), missing("resource type", kind, true));
+    /// What lies below a type that moves moves along.
+    fn require_few_levels_below(&mut self, ready: &[(usize, usize)]) {
+        let entries = &self.manifest.resource_types;
+        let places: HashMap<&str, usize> =
+            ready.iter().map(|&(_, at)| (entries[at].kind.as_str(), at)).collect();
+        if places.is_empty() {
+            return;
+        }
+        let mut faulty = BTreeSet::new();
+        for kind in self.state.types.keys().filter(|kind| !self.named.types.contains_key(*kind)) {
+            if height(kind, |kind| self.parent_type(kind)).is_some() {
+                continue;
+            }
+            let mut above = Some(kind.as_str());
+            for _ in 0..=MOST_ANCESTORS {
+                above = above.and_then(|kind| self.parent_type(kind));
+                let moved = above.and_then(|kind| places.get(kind));
+                if let Some(at) = moved {
+                    faulty.insert(*at);
+                    break;
+                }
+            }
+        }
+        for at in faulty {
+            self.refuse(MALFORMED, format!("$.resource_types[{at}].parent_type"), TOO_MANY_LEVELS);
         }
     }
 
     fn scopes(&mut self) {
         for (at, entry) in self.manifest.scopes.iter().enumerate() {
-            self.keep_types(&entry.permissions, || format!("$.scopes[{at}].permissions"));
+            self.require_types(&entry.permissions, || format!("$.scopes[{at}].permissions"));
             let mut change = Change::default();
             let Some(found) = self.state.scopes.get(&entry.name) else {
                 change.set("permissions", &entry.permissions);
@@ -352,7 +437,7 @@ impl<'a> Planner<'a> {
 
     fn roles(&mut self) {
         for (at, entry) in self.manifest.roles.iter().enumerate() {
-            self.keep_types(&entry.permissions, || format!("$.roles[{at}].permissions"));
+            self.require_types(&entry.permissions, || format!("$.roles[{at}].permissions"));
             let mut change = Change::default();
             let Some(found) = self.state.roles.get(&entry.name) else {
                 change.set("permissions", &entry.permissions);
@@ -400,27 +485,52 @@ impl<'a> Planner<'a> {
                     continue;
                 }
             }
-            let above = |resource: &Resource| {
-                let wanted = self.named.resources.get(resource).and_then(|parent| parent.as_deref());
-                let found = || state.resources.get(resource).map(|found| found.parent_id.as_str());
-                let id = wanted.or_else(found).filter(|id| !id.is_empty())?;
-                Some(Resource { kind: self.parent_type(&resource.kind)?.to_owned(), id: id.to_owned() })
-            };
-            let mut at_hand = Resource { kind: entry.kind.clone(), id: entry.id.clone() };
-            let mut depth = 0;
-            while let Some(parent) = above(&at_hand).filter(|_| depth <= MOST_ANCESTORS) {
-                (at_hand, depth) = (parent, depth + 1);
+            match self.ancestors(Resource { kind: entry.kind.clone(), id: entry.id.clone() }) {
+                Some(depth) => ready.push((depth, at)),
+                None => self.refuse(MALFORMED, path(".parent_id"), TOO_DEEP),
             }
-            if depth > MOST_ANCESTORS {
-                let sentence = "It would make a circle, or more than 16 ancestors.";
-                self.refuse(MALFORMED, path(".parent_id"), sentence);
-                continue;
-            }
-            ready.push((depth, at));
         }
+        self.require_shallow_below(&ready);
         ready.sort_unstable();
         for (_, at) in ready {
             self.resource(at);
+        }
+    }
+
+    /// How many resources are going to lie above; nothing when there is a circle or too many.
+    fn ancestors(&self, resource: Resource) -> Option<usize> {
+        let above = |resource: &Resource| {
+            let wanted = self.named.resources.get(resource).and_then(|parent| parent.as_deref());
+            let found = || self.state.resources.get(resource).map(|found| found.parent_id.as_str());
+            let id = wanted.or_else(found).filter(|id| !id.is_empty())?;
+            Some(Resource { kind: self.parent_type(&resource.kind)?.to_owned(), id: id.to_owned() })
+        };
+        let (mut at, mut depth) = (resource, 0);
+        while let Some(parent) = above(&at) {
+            (at, depth) = (parent, depth + 1);
+            if depth > MOST_ANCESTORS {
+                return None;
+            }
+        }
+        Some(depth)
+    }
+
+    /// What lies below something that moves moves along.
+    fn require_shallow_below(&mut self, ready: &[(usize, usize)]) {
+        let entries = &self.manifest.resources;
+        let place = |at: usize| (entries[at].kind.as_str(), entries[at].id.as_str());
+        let places: HashMap<(&str, &str), usize> = ready.iter().map(|&(_, at)| (place(at), at)).collect();
+        let too_deep = |(moved, below): &&(Resource, Resource)| {
+            !self.named.resources.contains_key(below)
+                && places.contains_key(&(moved.kind.as_str(), moved.id.as_str()))
+                && self.ancestors(below.clone()).is_none()
+        };
+        let moved: Vec<&Resource> =
+            self.state.below.iter().filter(too_deep).map(|(moved, _)| moved).collect();
+        let faulty: BTreeSet<usize> =
+            moved.iter().filter_map(|at| places.get(&(at.kind.as_str(), at.id.as_str())).copied()).collect();
+        for at in faulty {
+            self.refuse(MALFORMED, format!("$.resources[{at}].parent_id"), TOO_DEEP);
         }
     }
 
@@ -556,11 +666,11 @@ impl<'a> Planner<'a> {
                 );
                 continue;
             }
-            self.keep_types(&entry.scopes, || path(".scopes"));
-            self.keep_types(&entry.allow_list, || path(".allow_list"));
             if let Some(scope) = entry.scopes.iter().find(|scope| self.pruned.scopes.contains(*scope)) {
                 self.refuse(MISSING, path(".scopes"), missing("scope", scope, true));
             }
+            self.require_types(&entry.scopes, || path(".scopes"));
+            self.require_types(&entry.allow_list, || path(".allow_list"));
             let key = KeyName::new(&owner, &entry.name);
             let found = self.state.api_keys.get(&key);
             let reason = match (self.state.api_key_verdicts.get(&key), found) {
@@ -570,11 +680,7 @@ impl<'a> Planner<'a> {
                 (None, None) => Some(Some("missing")),
                 (None, Some(found)) => renewal(entry, found).map(Some),
             };
-            if let Some(user) = self.state.users.get(&owner)
-                && !user.active
-                && reason.is_some()
-                && !self.wakes(&owner)
-            {
+            if reason.is_some() && !self.is_going_to_be_active(&owner) {
                 self.refuse(NOT_READY, path(".username"), "The user is suspended, and can hold no new key.");
                 continue;
             }
@@ -606,7 +712,7 @@ impl<'a> Planner<'a> {
             }
         };
         let action = match reason {
-            None if claim == Some(Action::Adopt) => Action::Adopt,
+            None | Some(None) if claim == Some(Action::Adopt) => Action::Adopt,
             None => return,
             Some(None) => Action::Concurrent,
             Some(Some(reason)) => {
@@ -652,6 +758,11 @@ impl<'a> Planner<'a> {
                 }
             };
             let action = match (found, verdict) {
+                (Some(_), None | Some(Verdict::Keep | Verdict::Concurrent))
+                    if claim == Some(Action::Adopt) =>
+                {
+                    Action::Adopt
+                }
                 (_, Some(Verdict::Concurrent)) => Action::Concurrent,
                 (None, _) => {
                     change.set("reason", &"missing");
@@ -661,7 +772,6 @@ impl<'a> Planner<'a> {
                     change.set("reason", &reason);
                     Action::Rotate
                 }
-                (Some(_), None | Some(Verdict::Keep)) if claim == Some(Action::Adopt) => Action::Adopt,
                 _ => continue,
             };
             let id = found.map(|found| found.id.clone());
@@ -722,31 +832,44 @@ impl<'a> Planner<'a> {
             let found = &state.bindings[place];
             let (_, role, resource) = place.parts();
             let name = binding_name(&found.username, role, resource.as_ref());
-            self.remove(Action::Delete, Kind::Binding, name, found.id.clone(), Map::new());
+            let left = pruned.bindings_left.contains(place);
+            let reason = left.then_some("The system user is to hold this role in any case.");
+            self.remove_unless(Kind::Binding, name, found.id.clone(), reason);
         }
         for user in sorted(&pruned.users) {
             let found = &state.users[user];
             self.remove(Action::Delete, Kind::User, found.username.clone(), found.id.clone(), Map::new());
         }
-        let left = self.resources_left(&pruned);
         let mut resources: Vec<&Resource> = sorted(&pruned.resources);
         // Children first: what lies deeper goes before what it lies below.
         resources.sort_by_key(|resource| std::cmp::Reverse(self.depth(resource)));
         for resource in resources {
-            let reason = left.contains(resource).then_some("Other resources lie below it.");
-            self.remove_unless(Kind::Resource, resource.to_string(), reason);
+            let left = pruned.resources_left.contains(resource);
+            let reason = left.then_some("Other resources lie below it.");
+            let name = resource.to_string();
+            self.remove_unless(Kind::Resource, name.clone(), name, reason);
         }
         for role in sorted(&pruned.roles) {
-            self.remove_unless(Kind::Role, role.clone(), state.roles_in_use.get(role).copied());
+            self.remove_unless(Kind::Role, role.clone(), role.clone(), state.roles_in_use.get(role).copied());
         }
         for scope in sorted(&pruned.scopes) {
-            self.remove_unless(Kind::Scope, scope.clone(), state.scopes_in_use.get(scope).copied());
+            self.remove_unless(
+                Kind::Scope,
+                scope.clone(),
+                scope.clone(),
+                state.scopes_in_use.get(scope).copied(),
+            );
         }
         let parent_of = |kind: &str| state.types.get(kind).and_then(|found| found.parent.as_deref());
         let mut types: Vec<&String> = sorted(&pruned.types);
         types.sort_by_key(|kind| std::cmp::Reverse(height(kind, parent_of)));
         for kind in types {
-            self.remove_unless(Kind::ResourceType, kind.clone(), state.types_in_use.get(kind).copied());
+            self.remove_unless(
+                Kind::ResourceType,
+                kind.clone(),
+                kind.clone(),
+                state.types_in_use.get(kind).copied(),
+            );
         }
     }
 
@@ -755,7 +878,7 @@ impl<'a> Planner<'a> {
         self.steps.push(Step { action, kind, name, change: change.into(), subject, id: Some(id) });
     }
 
-    fn remove_unless(&mut self, kind: Kind, name: String, reason: Option<&'static str>) {
+    fn remove_unless(&mut self, kind: Kind, name: String, id: String, reason: Option<&'static str>) {
         let mut change = Change::default();
         let action = match reason {
             Some(reason) => {
@@ -764,49 +887,32 @@ impl<'a> Planner<'a> {
             }
             None => Action::Delete,
         };
-        self.remove(action, kind, name.clone(), name, change.0);
+        self.remove(action, kind, name, id, change.0);
     }
 
     /// The last owner of a resource stays, unless the resource or the owner goes too.
     fn require_owners(&mut self, pruned: &Pruned) {
-        let manifest = self.manifest;
+        let bindings = self.manifest.bindings.iter();
+        let replaced: HashSet<(&str, &Resource)> = bindings
+            .filter(|entry| self.is_going_to_be_active(&entry.username.to_ascii_lowercase()))
+            .filter_map(|entry| Some((entry.role.as_str(), entry.resource.as_ref()?)))
+            .collect();
         let mut places: Vec<_> = self.state.owners.iter().collect();
         places.sort_by(|a, b| a.0.cmp(b.0));
         for ((role, resource), owners) in places {
             let place = |user: &str| Place::new(user, role, Some((&resource.kind, &resource.id)));
-            let goes = |user: &String| pruned.bindings.contains(&place(user));
-            let stays = |user: &String| !goes(user) && !pruned.users.contains(user);
-            let new = manifest
-                .bindings
-                .iter()
-                .any(|entry| entry.role == *role && entry.resource.as_ref() == Some(resource));
-            let taken = owners.iter().any(|user| goes(user) && !pruned.users.contains(user));
-            if taken && !new && !owners.iter().any(stays) && !pruned.resources.contains(resource) {
+            let goes = |user: &str| pruned.loses(&place(user));
+            let stays =
+                |(user, active): &(String, bool)| *active && !goes(user) && !pruned.users.contains(user);
+            let new = replaced.contains(&(role.as_str(), resource));
+            let taken = owners.iter().any(|(user, _)| goes(user) && !pruned.users.contains(user));
+            if taken && !new && !owners.iter().any(stays) && !pruned.goes(resource) {
                 let sentence = format!(
                     "Pruning would take the last owner of {} {} away.",
                     resource.kind,
                     quoted(resource.id.as_bytes())
                 );
                 self.refuse(NEEDED, "$.bindings".into(), sentence);
-            }
-        }
-    }
-
-    /// What has children that stay, stays.
-    fn resources_left(&self, pruned: &Pruned) -> HashSet<Resource> {
-        let mut left: HashSet<Resource> = HashSet::new();
-        loop {
-            let before = left.len();
-            for (parent, child) in &self.state.children {
-                let goes = pruned.resources.contains(child) && !left.contains(child);
-                let to = self.named.resources.get(child).and_then(|to| to.as_deref());
-                let moves = to.is_some_and(|to| to != parent.id);
-                if pruned.resources.contains(parent) && !goes && !moves {
-                    left.insert(parent.clone());
-                }
-            }
-            if left.len() == before {
-                return left;
             }
         }
     }
@@ -822,6 +928,16 @@ impl<'a> Planner<'a> {
             depth += 1;
         }
         depth
+    }
+
+    /// What is pruned can not be named.
+    fn require_types(&mut self, entries: &[String], path: impl Fn() -> String) {
+        let gone = |kind: &&str| self.pruned.types.contains(*kind);
+        if let Some(kind) = entries.iter().filter_map(|e| e.split_once(':')).map(|(kind, _)| kind).find(gone)
+        {
+            let sentence = missing("resource type", kind, true);
+            self.refuse(MISSING, path(), sentence);
+        }
     }
 
     fn knows_type(&self, kind: &str) -> bool {
@@ -849,6 +965,10 @@ impl<'a> Planner<'a> {
     fn knows_resource(&self, resource: &Resource) -> bool {
         self.state.resources.contains_key(resource) && !self.pruned.resources.contains(resource)
             || self.named.resources.contains_key(resource)
+    }
+
+    fn is_going_to_be_active(&self, user: &str) -> bool {
+        self.wakes(user) || self.state.users.get(user).is_none_or(|found| found.active)
     }
 
     /// A system user that is suspended is made active by the manifest itself.

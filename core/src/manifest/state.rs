@@ -162,10 +162,14 @@ pub struct State {
     pub standing: HashMap<String, Vec<String>>,
     pub api_key_verdicts: HashMap<KeyName, Verdict>,
     pub gateway_key_verdicts: HashMap<String, Verdict>,
-    /// Who owns the resources of which this manager may take an owner away: each role and resource with those active
-    /// users that hold it, in lower case.
-    pub owners: HashMap<(String, resource::Resource), Vec<String>>,
-    /// Resources that lie below one that may be pruned.
+    /// Who owns the resources of which this manager may take an owner away: each role and resource with those users
+    /// that hold it, in lower case, and whether they are active.
+    pub owners: HashMap<(String, resource::Resource), Vec<(String, bool)>>,
+    /// Types that are to get another parent type although resources of theirs have parents.
+    pub types_with_parents: HashSet<String>,
+    /// Resources that move, each with one that lies below it, however far.
+    pub below: Vec<(resource::Resource, resource::Resource)>,
+    /// Resources that may be pruned, each with one that lies right below it.
     pub children: Vec<(resource::Resource, resource::Resource)>,
     /// Roles, scopes and types that may be pruned and that something else names, each with what does.
     pub roles_in_use: HashMap<String, &'static str>,

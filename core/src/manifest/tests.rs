@@ -370,10 +370,7 @@ fn authenticators() {
 }
 
 fn registry() -> Registry {
-    Registry {
-        types: ["organization", "project"].map(String::from).into(),
-        scopes: ["all", "ci:deploy"].map(String::from).into(),
-    }
+    Registry::new(["organization", "project"].map(String::from), ["all", "ci:deploy"].map(String::from))
 }
 
 #[test]
