@@ -207,7 +207,7 @@ fn a_tracked_table_alone() {
              SELECT keywright.bind_role('u', 'project-owner', 'project', id::text) FROM public.projects",
         )
         .unwrap();
-    const STATE: &str = "SELECT string_agg(concat_ws(' ', resource_id, name), E'\\n') FROM keywright.list_resources('project')";
+    const STATE: &str = "SELECT string_agg(concat_ws(' ', resource_id, name), E'\\n') FROM keywright.list_resources('project', page_size => 1000)";
     const BINDINGS: &str =
         "SELECT string_agg(resource_id, ',' ORDER BY resource_id) FROM keywright.list_role_bindings('u')";
     let before = [STATE, BINDINGS].map(|sql| one::<String>(&mut client, sql));
@@ -235,7 +235,7 @@ fn a_tracked_table_alone() {
     let track = "SELECT resources_changed FROM keywright.track_table('public.projects', 'project', name_column => 'title')";
     assert_eq!((one::<i64>(&mut client, track), one::<i64>(&mut client, track)), (1, 0));
     let names =
-        "SELECT count(*) FROM keywright.list_resources('project') WHERE name IN ('followed', 'missed')";
+        "SELECT count(*) FROM keywright.list_resources('project', page_size => 1000) WHERE name IN ('followed', 'missed')";
     assert_eq!(one::<i64>(&mut client, names), 2);
     // Only its rows: as DELETE and INSERT, each followed.
     client.batch_execute("DELETE FROM public.projects").unwrap();
