@@ -234,8 +234,7 @@ fn a_tracked_table_alone() {
     client.batch_execute("ALTER TABLE public.projects DISABLE TRIGGER USER; INSERT INTO public.projects VALUES (gen_random_uuid(), 'missed'); ALTER TABLE public.projects ENABLE TRIGGER USER").unwrap();
     let track = "SELECT resources_changed FROM keywright.track_table('public.projects', 'project', name_column => 'title')";
     assert_eq!((one::<i64>(&mut client, track), one::<i64>(&mut client, track)), (1, 0));
-    let names =
-        "SELECT count(*) FROM keywright.list_resources('project', page_size => 1000) WHERE name IN ('followed', 'missed')";
+    let names = "SELECT count(*) FROM keywright.list_resources('project', page_size => 1000) WHERE name IN ('followed', 'missed')";
     assert_eq!(one::<i64>(&mut client, names), 2);
     // Only its rows: as DELETE and INSERT, each followed.
     client.batch_execute("DELETE FROM public.projects").unwrap();

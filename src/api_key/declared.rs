@@ -167,16 +167,18 @@ fn array(texts: &[String]) -> String {
     format!("{{{}}}", quoted.join(","))
 }
 
-/// False when one was revoked, or superseded, meanwhile.
-pub fn adopt(ids: &[String], manager: &str) -> bool {
+/// False when one was revoked or superseded meanwhile, or is another manager's by now and `others` are not to be taken over.
+pub fn adopt(ids: &[String], manager: &str, others: bool) -> bool {
     const ADOPT: &str = r#"
         UPDATE keywright.api_keys SET managed_by = $2
-         WHERE key_id = ANY ($1) AND revoked_at IS NULL AND superseded_at IS NULL"#;
-    spi::count_once(ADOPT, &[ids.to_vec().into(), manager.into()]) == ids.len() as u64
+         WHERE key_id = ANY ($1) AND revoked_at IS NULL AND superseded_at IS NULL
+           AND (coalesce(managed_by, $2) = $2 OR $3)"#;
+    spi::count_once(ADOPT, &[ids.to_vec().into(), manager.into(), others.into()]) == ids.len() as u64
 }
 
-/// Keys that are pruned, and those they superseded that are still in their grace.
-pub fn revoke(ids: &[String]) -> bool {
+/// Keys that are pruned, and those they superseded that are still in their grace. False when one of them is dead or another
+/// manager's by now.
+pub fn revoke(ids: &[String], manager: &str) -> bool {
     const GRACE: &str = r#"
         UPDATE keywright.api_keys AS k
            SET revoked_at = pg_catalog.clock_timestamp(), revoke_reason = 'pruned'
@@ -186,9 +188,9 @@ pub fn revoke(ids: &[String]) -> bool {
     const REVOKE: &str = r#"
         UPDATE keywright.api_keys
            SET revoked_at = pg_catalog.clock_timestamp(), revoke_reason = 'pruned'
-         WHERE key_id = ANY ($1) AND revoked_at IS NULL AND superseded_at IS NULL"#;
+         WHERE key_id = ANY ($1) AND revoked_at IS NULL AND superseded_at IS NULL AND managed_by = $2"#;
     spi::count_once(GRACE, &[ids.to_vec().into()]);
-    spi::count_once(REVOKE, &[ids.to_vec().into()]) == ids.len() as u64
+    spi::count_once(REVOKE, &[ids.to_vec().into(), manager.into()]) == ids.len() as u64
 }
 
 /// Those of these scopes that a key carries, live or dead.

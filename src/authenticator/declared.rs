@@ -2,7 +2,7 @@
 
 use super::caller::Caller;
 use super::desired::{self, Wanted};
-use super::{describe, grant, not_allowed, preflight, revoke, world};
+use super::{describe, grant, not_allowed, preflight, queue, revoke, world};
 use crate::error::{Failure, code_of};
 use crate::spi;
 use keywright_core::authenticator::Desired;
@@ -75,11 +75,10 @@ fn described(world: &World, steps: &[Step]) -> Vec<String> {
 }
 
 fn state(desired: &Desired, grants: Vec<String>) -> Authenticator {
-    const MANAGER: &str = "SELECT a.managed_by FROM keywright.authenticators AS a WHERE a.service = $1";
     let Some(stored) = desired::find(&desired.service) else {
         return Authenticator { is_there: false, grants, ..Authenticator::default() };
     };
-    let manager = spi::read(MANAGER, &[desired.service.as_str().into()], |row| row.get(1)).pop().flatten();
+    let manager = manager_of(&desired.service).flatten();
     let fields = [
         ("connect_as", stored.connect_as != desired.connect_as),
         ("anon_role", stored.anon_role != desired.anon_role),
@@ -106,15 +105,36 @@ fn desired_of(entry: &manifest::Authenticator) -> Desired {
     )
 }
 
-pub fn put(entry: &manifest::Authenticator, manager: &str, caller: &Caller) -> Result<(), Failure<'static>> {
+/// Grants what a service needs, for a manager; another manager's is taken over only if `others`.
+pub fn put(
+    entry: &manifest::Authenticator,
+    manager: &str,
+    others: bool,
+    caller: &Caller,
+) -> Result<(), Failure<'static>> {
     const ADOPT: &str = r#"
         UPDATE keywright.authenticators SET managed_by = $2, updated_at = pg_catalog.clock_timestamp()
          WHERE service = $1 AND managed_by IS DISTINCT FROM $2"#;
+    queue();
+    let owner = manager_of(&entry.service);
+    if !others && owner.flatten().is_some_and(|owner| owner != manager) {
+        return Err(Failure::Contended);
+    }
     spi::count(ADOPT, &[entry.service.as_str().into(), manager.into()]);
     let wanted = Wanted { desired: desired_of(entry), managed_by: Some(manager.as_bytes()) };
     grant(&wanted, caller).map(|_| ())
 }
 
-pub fn remove(service: &str) -> Result<(), Failure<'static>> {
-    revoke(service).map(|_| ())
+pub fn remove(service: &str, manager: &str) -> Result<(), Failure<'static>> {
+    queue();
+    match manager_of(service).flatten().as_deref() == Some(manager) {
+        true => revoke(service).map(|_| ()),
+        false => Err(Failure::Contended),
+    }
+}
+
+/// Nothing when there is no such service.
+fn manager_of(service: &str) -> Option<Option<String>> {
+    const MANAGER: &str = "SELECT a.managed_by FROM keywright.authenticators AS a WHERE a.service = $1";
+    spi::read(MANAGER, &[service.into()], |row| row.get(1)).pop()
 }

@@ -2,7 +2,7 @@
 
 use super::delete::delete_family;
 use super::ensure::{replace, verdict as judge};
-use super::mint::{holder, queue};
+use super::mint::{Holder, holder, queue};
 use crate::error::Failure;
 use crate::spi;
 use keywright_core::manifest::state::{GatewayKey, Owner, Verdict};
@@ -38,22 +38,40 @@ pub fn verdict(entry: &manifest::GatewayKey, held: &Held, started: pg_sys::Times
     }
 }
 
-/// The new key's id and token; nothing when somebody else was there first.
-pub fn mint(name: &str, manager: &str) -> Result<Option<(String, Secret)>, Failure<'static>> {
-    queue(name.as_bytes());
-    adopt(name, manager);
-    let new = replace(name.as_bytes(), Some(manager.as_bytes()), holder(name.as_bytes()))?;
-    Ok(new.map(|new| (new.id.to_string(), new.minted.token)))
+/// The token of a new key, which takes the name from the one that is planned to give it up; nothing when another key holds
+/// the name by now.
+pub fn mint(
+    name: &str,
+    predecessor: Option<&str>,
+    manager: &str,
+) -> Result<Option<Secret>, Failure<'static>> {
+    let Some(holder) = queued(name, predecessor) else { return Ok(None) };
+    give(name, manager);
+    let holder = holder.map(|holder| Holder { manager: Some(manager.to_owned()), ..holder });
+    Ok(replace(name.as_bytes(), Some(manager.as_bytes()), holder)?.map(|new| new.minted.token))
 }
 
-pub fn adopt(name: &str, manager: &str) -> bool {
+/// The key that holds a name, which nobody else changes from now on; nothing when it is another one than was planned.
+fn queued(name: &str, planned: Option<&str>) -> Option<Option<Holder>> {
+    queue(name.as_bytes());
+    let holder = holder(name.as_bytes());
+    (holder.as_ref().map(|holder| holder.id.to_string()).as_deref() == planned).then_some(holder)
+}
+
+/// False when another key holds the name by now.
+pub fn adopt(name: &str, id: Option<&str>, manager: &str) -> bool {
+    queued(name, id).flatten().is_some() && give(name, manager)
+}
+
+fn give(name: &str, manager: &str) -> bool {
     const ADOPT: &str = r#"
         UPDATE keywright.gateway_keys SET managed_by = $2
          WHERE pg_catalog.lower(name) = $1 AND superseded_at IS NULL AND managed_by IS DISTINCT FROM $2"#;
     spi::count(ADOPT, &[name.into(), manager.into()]) > 0
 }
 
-pub fn delete(name: &str) -> bool {
-    queue(name.as_bytes());
-    holder(name.as_bytes()).is_some_and(|holder| delete_family(holder.id).is_some())
+/// False when another key holds the name by now, or it is another manager's.
+pub fn delete(name: &str, id: Option<&str>, manager: &str) -> bool {
+    let ours = queued(name, id).flatten().filter(|holder| holder.manager.as_deref() == Some(manager));
+    ours.is_some_and(|holder| delete_family(holder.id).is_some())
 }

@@ -45,7 +45,10 @@ pub fn lock(manifest: &Manifest, state: &State, steps: &[Step]) -> Done {
     definition::lock("roles");
     definition::lock("scopes");
     let referred: Vec<Resource> = state.resources.keys().cloned().collect();
-    let owned: Vec<Resource> = state.owners.keys().map(|(_, resource)| resource.clone()).collect();
+    let changing = steps.iter().filter(|step| step.kind == Kind::Resource);
+    let changing = changing.filter_map(|step| Resource::parse(&step.name));
+    let owned: Vec<Resource> =
+        state.owners.keys().map(|(_, resource)| resource.clone()).chain(changing).collect();
     resources::hold(&referred, &owned);
     require_in_snapshot(manifest, state, &referred)
 }
@@ -85,7 +88,7 @@ pub fn carry_out(
         pgrx::check_for_interrupts!();
         match is_entry(&steps[0]) {
             true => work.settle(from, steps)?,
-            false => prune(steps)?,
+            false => prune(steps, &manifest.manager)?,
         }
         from += steps.len();
     }
@@ -154,7 +157,7 @@ impl Work<'_> {
             Kind::GatewayKey => self.gateway_keys(from, steps)?,
             Kind::Authenticator => {
                 for (entry, _) in entries(&manifest.authenticators, steps) {
-                    authenticators::put(entry, &manifest.manager, self.caller)?;
+                    authenticators::put(entry, &manifest.manager, manifest.adopt, self.caller)?;
                 }
             }
         }
@@ -173,6 +176,7 @@ impl Work<'_> {
                     parents: Some(Vec::new()),
                     names: Some(Vec::new()),
                     manager: Some(self.manifest.manager.clone()),
+                    adopt: self.manifest.adopt,
                 }
             });
             let found =
@@ -187,7 +191,7 @@ impl Work<'_> {
         let mut stored = Vec::new();
         for kind in order {
             if let Some(wanted) = wanted.remove(kind) {
-                resources::put(kind, wanted, &mut stored)?;
+                require(resources::put(kind, wanted, &mut stored)?)?;
             }
         }
         resources::require_all_shallow(&stored)
@@ -221,7 +225,7 @@ impl Work<'_> {
         }
         let steps = self.steps.iter().filter(|step| step.kind == Kind::Binding && is_entry(step));
         let claimed: Vec<String> = steps.filter_map(|step| step.id.clone()).collect();
-        require(claimed.is_empty() || bindings::adopt(&claimed, &self.manifest.manager))
+        require(claimed.is_empty() || bindings::adopt(&claimed, &self.manifest.manager, self.manifest.adopt))
     }
 
     fn bindings(&mut self, steps: &[Step]) -> Done {
@@ -246,7 +250,7 @@ impl Work<'_> {
                 _ => (),
             }
         }
-        require(adopted.is_empty() || api_keys::adopt(&adopted, manager))?;
+        require(adopted.is_empty() || api_keys::adopt(&adopted, manager, self.manifest.adopt))?;
         if keys.is_empty() {
             return Ok(());
         }
@@ -263,10 +267,11 @@ impl Work<'_> {
         for (place, (entry, step)) in (from..).zip(entries(&self.manifest.gateway_keys, steps)) {
             match step.action {
                 Action::Mint | Action::Rotate => {
-                    let (_, token) = gateway_keys::mint(&entry.name, manager)?.ok_or(Failure::Contended)?;
+                    let token = gateway_keys::mint(&entry.name, step.id.as_deref(), manager)?;
+                    let token = token.ok_or(Failure::Contended)?;
                     self.tokens.insert(place, token);
                 }
-                Action::Adopt => require(gateway_keys::adopt(&entry.name, manager))?,
+                Action::Adopt => require(gateway_keys::adopt(&entry.name, step.id.as_deref(), manager))?,
                 _ => (),
             }
         }
@@ -274,15 +279,16 @@ impl Work<'_> {
     }
 }
 
-fn prune(steps: &[Step]) -> Done {
+fn prune(steps: &[Step], manager: &str) -> Done {
     let steps = || steps.iter().filter(|step| step.action != Action::Left);
     let ids: Vec<String> = steps().filter_map(|step| step.id.clone()).collect();
     let Some(first) = steps().next() else { return Ok(()) };
     match first.kind {
-        Kind::Authenticator => ids.iter().try_for_each(|service| authenticators::remove(service)),
-        Kind::GatewayKey => steps().try_for_each(|step| require(gateway_keys::delete(&step.name))),
-        Kind::ApiKey => require(api_keys::revoke(&ids)),
-        Kind::Binding => require(bindings::delete(&ids)),
+        Kind::Authenticator => ids.iter().try_for_each(|service| authenticators::remove(service, manager)),
+        Kind::GatewayKey => steps()
+            .try_for_each(|step| require(gateway_keys::delete(&step.name, step.id.as_deref(), manager))),
+        Kind::ApiKey => require(api_keys::revoke(&ids, manager)),
+        Kind::Binding => require(bindings::delete(&ids, manager)),
         Kind::User => {
             steps().try_for_each(|step| require(api_key::delete_named(step.name.as_bytes()).is_ok()))
         }

@@ -118,14 +118,16 @@ pub fn newer(resources: &[Resource]) -> bool {
 }
 
 /// Stores resources of one type, whole rows, for a manager. `require_all_shallow` comes after all of them.
-pub fn put(kind: &str, wanted: Wanted, stored: &mut Vec<(Kind, Stored)>) -> Result<(), Failure<'static>> {
+///
+/// False when somebody else has made or taken over one of them meanwhile.
+pub fn put(kind: &str, wanted: Wanted, stored: &mut Vec<(Kind, Stored)>) -> Result<bool, Failure<'static>> {
     let kind = Kind::find(kind.as_bytes())?;
     wanted.check(&kind)?;
-    store(&kind, &wanted)?;
+    let all = store(&kind, &wanted)? == wanted.ids.len() as u64;
     let mut noted = Stored::new();
     wanted.note(&kind, &mut noted);
     stored.push((kind, noted));
-    Ok(())
+    Ok(all)
 }
 
 pub fn require_all_shallow(stored: &[(Kind, Stored)]) -> Result<(), Failure<'static>> {

@@ -31,6 +31,7 @@ fn ensure_resource(
         parents: parent_id.map(|id| vec![(!id.is_empty()).then(|| id.to_owned())]),
         names: words.map(|words| vec![Some(args::readable(words))]),
         manager: managed_by.map(|manager| String::from_utf8_lossy(manager).into_owned()),
+        adopt: false,
     };
     wanted.check(&kind)?;
     let parent = wanted.parents.iter().flatten().flatten().next();
@@ -124,7 +125,7 @@ fn ensure_resources(
     let Some(ids) = ids_given.into_iter().collect() else {
         return Err(Fault::new("ids", "An id is null.", "Every resource has an id.").into());
     };
-    let wanted = Wanted { ids, parents, names, manager: None };
+    let wanted = Wanted { ids, parents, names, ..Wanted::default() };
     wanted.check(&kind)?;
     let wanted = changed(&kind, wanted);
     require_unmanaged(&kind, &wanted.ids)?;

@@ -16,7 +16,9 @@ pub struct Wanted {
     pub ids: Vec<String>,
     pub parents: Option<Vec<Option<String>>>,
     pub names: Option<Vec<Option<String>>>,
+    /// Who owns them from now on. What another manager owns is left alone, unless `adopt`.
     pub manager: Option<String>,
+    pub adopt: bool,
 }
 
 impl Wanted {
@@ -30,7 +32,7 @@ impl Wanted {
         }
     }
 
-    fn args<'a>(&self, kind: &'a Kind) -> [spi::Arg<'a>; 8] {
+    fn args<'a>(&self, kind: &'a Kind) -> [spi::Arg<'a>; 9] {
         [
             kind.name.as_str().into(),
             self.ids.clone().into(),
@@ -40,6 +42,7 @@ impl Wanted {
             self.parents.is_some().into(),
             self.names.is_some().into(),
             self.manager.clone().into(),
+            self.adopt.into(),
         ]
     }
 
@@ -86,6 +89,7 @@ pub fn changed(kind: &Kind, wanted: Wanted) -> Wanted {
         parents: wanted.parents.as_ref().map(|_| Vec::new()),
         names: wanted.names.as_ref().map(|_| Vec::new()),
         manager: wanted.manager.clone(),
+        adopt: wanted.adopt,
     };
     for (id, parent, name) in
         spi::read_once(CHANGED, &wanted.args(kind)[..7], |row| (row.must(1), row.get(2), row.get(3)))
@@ -122,9 +126,10 @@ pub fn store(kind: &Kind, wanted: &Wanted) -> Result<u64, Failure<'static>> {
                name = CASE WHEN $7 THEN excluded.name ELSE r.name END,
                managed_by = coalesce($8, r.managed_by),
                updated_at = pg_catalog.clock_timestamp()
-         WHERE ($6 AND (r.parent_type, r.parent_id) IS DISTINCT FROM (excluded.parent_type, excluded.parent_id))
-            OR ($7 AND r.name <> excluded.name)
-            OR r.managed_by IS DISTINCT FROM coalesce($8, r.managed_by)"#;
+         WHERE ($8 IS NULL OR $9 OR coalesce(r.managed_by, $8) = $8)
+           AND (($6 AND (r.parent_type, r.parent_id) IS DISTINCT FROM (excluded.parent_type, excluded.parent_id))
+                OR ($7 AND r.name <> excluded.name)
+                OR r.managed_by IS DISTINCT FROM coalesce($8, r.managed_by))"#;
     if wanted.ids.is_empty() {
         return Ok(0);
     }

@@ -419,7 +419,7 @@ impl Columns {
             ids: Vec::new(),
             parents: self.parent.as_ref().map(|_| Vec::new()),
             names: self.name.as_ref().map(|_| Vec::new()),
-            manager: None,
+            ..Wanted::default()
         }
     }
 }

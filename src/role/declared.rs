@@ -56,11 +56,13 @@ pub fn create(entries: &[&manifest::Binding], manager: &str) -> bool {
 }
 
 /// What ensure_system_user bound, or somebody else, is the manager's from now on.
-pub fn adopt(ids: &[String], manager: &str) -> bool {
+///
+/// False when one went meanwhile, or is another manager's by now and `others` are not to be taken over.
+pub fn adopt(ids: &[String], manager: &str, others: bool) -> bool {
     const ADOPT: &str = r#"
         UPDATE keywright.role_bindings SET standing = false, managed_by = $2
-         WHERE binding_id = ANY ($1::text[]::uuid[])"#;
-    spi::count_once(ADOPT, &[ids.to_vec().into(), manager.into()]) == ids.len() as u64
+         WHERE binding_id = ANY ($1::text[]::uuid[]) AND (coalesce(managed_by, $2) = $2 OR $3)"#;
+    spi::count_once(ADOPT, &[ids.to_vec().into(), manager.into(), others.into()]) == ids.len() as u64
 }
 
 /// True when the transaction's snapshot lacks one of these roles: foreign keys look there.
@@ -71,9 +73,11 @@ pub fn newer(roles: &[String]) -> bool {
     !spi::read_in_transaction_snapshot(SEEN, &[roles.to_vec().into()])
 }
 
-pub fn delete(ids: &[String]) -> bool {
-    const DELETE: &str = "DELETE FROM keywright.role_bindings WHERE binding_id = ANY ($1::text[]::uuid[])";
-    spi::count_once(DELETE, &[ids.to_vec().into()]) == ids.len() as u64
+/// False when one went meanwhile, or is another manager's by now.
+pub fn delete(ids: &[String], manager: &str) -> bool {
+    const DELETE: &str = r#"
+        DELETE FROM keywright.role_bindings WHERE binding_id = ANY ($1::text[]::uuid[]) AND managed_by = $2"#;
+    spi::count_once(DELETE, &[ids.to_vec().into(), manager.into()]) == ids.len() as u64
 }
 
 /// The users that own these resources, in lower case, with the role by which they do; and whether they are active.
