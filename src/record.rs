@@ -49,12 +49,15 @@ unsafe impl BoxRet for Record {
     }
 }
 
-/// JSON as a result column, in whatever encoding the database has.
+/// JSON as a result column, in whatever encoding the database has. SQL_ASCII has no letters but those of ASCII.
 pub fn jsonb(value: &serde_json::Value) -> pg_sys::Datum {
+    // SAFETY: looks at the database's own state.
+    let ascii = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_SQL_ASCII as i32;
     let mut text = String::new();
     for letter in value.to_string().chars() {
         match letter {
             letter if letter.is_ascii() => text.push(letter),
+            _ if ascii => text.push('?'),
             letter => letter.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
                 text.push_str(&format!("\\u{unit:04x}"));
             }),

@@ -250,9 +250,9 @@ fn prepare(sql: impl AsRef<[u8]>, types: &[pg_sys::Oid]) -> pg_sys::SPIPlanPtr {
     plan
 }
 
-/// A column that SQL has brought into UTF-8.
+/// A column that SQL has brought into UTF-8; in a database in SQL_ASCII it may be anything.
 pub fn utf8(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes).unwrap_or_default()
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// True when the transaction that wrote a row with this xmin is the current one.

@@ -91,7 +91,7 @@ impl Declared {
 }
 
 fn read(json: AnyElement) -> Result<Declared, Failure<'static>> {
-    const TEXT: &str = "SELECT pg_catalog.convert_to($1::text, 'UTF8')";
+    const TEXT: &str = "SELECT pg_catalog.convert_to($1::text, CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END)";
     // SAFETY: the SQL declares the argument jsonb.
     let args = [unsafe { spi::Arg::new(json, PgBuiltInOids::JSONBOID.value()) }];
     let text: Vec<u8> = spi::read(TEXT, &args, |row| row.must(1)).pop().unwrap_or_default();

@@ -21,12 +21,13 @@ fn from_row(row: &spi::Row) -> (Resource, state::Resource) {
 /// These, and those of a manager.
 pub fn find(resources: &[Resource], manager: Option<&str>) -> Vec<(Resource, state::Resource)> {
     const NAMED: &str = r#"
-        SELECT r.type, r.id, coalesce(r.parent_type, ''), coalesce(r.parent_id, ''), pg_catalog.convert_to(r.name, 'UTF8'), r.managed_by
+        SELECT r.type, r.id, coalesce(r.parent_type, ''), coalesce(r.parent_id, ''), pg_catalog.convert_to(r.name, e.utf8), r.managed_by
           FROM unnest($1::text[], $2::text[]) AS n (kind, id)
-          JOIN keywright.resources AS r ON r.type = n.kind AND r.id = n.id"#;
+          JOIN keywright.resources AS r ON r.type = n.kind AND r.id = n.id,
+               (SELECT CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END) AS e (utf8)"#;
     const OWNED: &str = r#"
-        SELECT r.type, r.id, coalesce(r.parent_type, ''), coalesce(r.parent_id, ''), pg_catalog.convert_to(r.name, 'UTF8'), r.managed_by
-          FROM keywright.resources AS r
+        SELECT r.type, r.id, coalesce(r.parent_type, ''), coalesce(r.parent_id, ''), pg_catalog.convert_to(r.name, e.utf8), r.managed_by
+          FROM keywright.resources AS r, (SELECT CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END) AS e (utf8)
          WHERE r.managed_by = $1"#;
     let mut found = match resources.is_empty() {
         true => Vec::new(),
@@ -69,9 +70,10 @@ pub fn below(of: &[Resource]) -> Vec<(Resource, (Resource, state::Resource))> {
           SELECT b.top_type, b.top_id, r.type, r.id, b.steps + 1
             FROM below AS b JOIN keywright.resources AS r ON r.parent_type = b.type AND r.parent_id = b.id
            WHERE b.steps <= 16)
-        SELECT r.type, r.id, coalesce(r.parent_type, ''), coalesce(r.parent_id, ''), pg_catalog.convert_to(r.name, 'UTF8'), r.managed_by,
+        SELECT r.type, r.id, coalesce(r.parent_type, ''), coalesce(r.parent_id, ''), pg_catalog.convert_to(r.name, e.utf8), r.managed_by,
                b.top_type, b.top_id
-          FROM below AS b JOIN keywright.resources AS r ON r.type = b.type AND r.id = b.id
+          FROM below AS b JOIN keywright.resources AS r ON r.type = b.type AND r.id = b.id,
+               (SELECT CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END) AS e (utf8)
          WHERE b.steps > 0"#;
     spi::read_once(BELOW, &columns(of), |row| {
         (Resource { kind: row.must(7), id: row.must(8) }, from_row(row))

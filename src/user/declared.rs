@@ -24,16 +24,16 @@ fn from_row(row: &spi::Row) -> User {
 /// Those of these names, in lower case, and those of a manager.
 pub fn find(names: &[String], manager: Option<&str>) -> Vec<User> {
     const NAMED: &str = r#"
-        SELECT u.user_id::text, u.username, u.kind, u.status = 'active', pg_catalog.convert_to(u.email, 'UTF8'),
-               pg_catalog.convert_to(u.display_name, 'UTF8'), pg_catalog.convert_to(coalesce(u.db_role, ''), 'UTF8'),
+        SELECT u.user_id::text, u.username, u.kind, u.status = 'active', pg_catalog.convert_to(u.email, e.utf8),
+               pg_catalog.convert_to(u.display_name, e.utf8), pg_catalog.convert_to(coalesce(u.db_role, ''), e.utf8),
                coalesce(u.organization_role, ''), u.managed_by
-          FROM keywright.users AS u
+          FROM keywright.users AS u, (SELECT CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END) AS e (utf8)
          WHERE pg_catalog.lower(u.username) = ANY ($1) AND u.deleted_at IS NULL"#;
     const OWNED: &str = r#"
-        SELECT u.user_id::text, u.username, u.kind, u.status = 'active', pg_catalog.convert_to(u.email, 'UTF8'),
-               pg_catalog.convert_to(u.display_name, 'UTF8'), pg_catalog.convert_to(coalesce(u.db_role, ''), 'UTF8'),
+        SELECT u.user_id::text, u.username, u.kind, u.status = 'active', pg_catalog.convert_to(u.email, e.utf8),
+               pg_catalog.convert_to(u.display_name, e.utf8), pg_catalog.convert_to(coalesce(u.db_role, ''), e.utf8),
                coalesce(u.organization_role, ''), u.managed_by
-          FROM keywright.users AS u
+          FROM keywright.users AS u, (SELECT CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END) AS e (utf8)
          WHERE u.managed_by = $1 AND u.deleted_at IS NULL"#;
     let mut found = match names.is_empty() {
         true => Vec::new(),

@@ -28,7 +28,7 @@ impl fmt::Display for Path<'_> {
                 let shown = quoted(key.as_bytes());
                 let plain = key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
                     && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-                    && shown.len() == key.len() + 2;
+                    && shown.strip_prefix('"').and_then(|shown| shown.strip_suffix('"')) == Some(key);
                 if plain { write!(f, "{above}.{key}") } else { write!(f, "{above}[{shown}]") }
             }
         }
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn what_may_be_a_token_is_not_repeated() {
-        for token in ["kwk_x", "FxseHkf1GN5lYH2bD72AsI"] {
+        for token in ["kwk_x", "kwk_canary", "FxseHkf1GN5lYH2bD72AsI"] {
             assert_eq!(key(token), "$[7][\"[redacted]\"]");
         }
     }
