@@ -10,8 +10,6 @@ mod fault;
 mod json;
 mod object;
 pub mod plan;
-#[cfg(test)]
-mod plan_tests;
 mod read;
 #[cfg(test)]
 mod schema;

@@ -1,8 +1,10 @@
 //! What has to be done, in which order, and what speaks against it.
 
-use super::plan::{Action, Kind, Refusal, Step, plan};
-use super::state::{ApiKey, Binding, Definition, KeyName, Owner, Place, ResourceType, State, User, Verdict};
-use super::{Manifest, read, state};
+use super::super::state::{
+    ApiKey, Binding, Definition, KeyName, Owner, Place, ResourceType, State, User, Verdict,
+};
+use super::super::{Manifest, read, state};
+use super::{Action, Kind, Refusal, Step, plan};
 use crate::resource::{MOST_ANCESTORS, Resource};
 use serde_json::{Value, json};
 
