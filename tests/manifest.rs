@@ -744,7 +744,7 @@ fn random_sequence(database: &Database, draws: &[Draw]) -> Result<usize, TestCas
 #[test]
 fn random_sequences_do_what_they_say() {
     let database = Database::new("manifest_random");
-    let cases = std::env::var("KEYWRIGHT_SEQUENCES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(150);
+    let cases = std::env::var("KEYWRIGHT_SEQUENCES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(300);
     // Dense and sparse ones, and whole ones that are followed by what differs little.
     let bits = prop_oneof![
         any::<u64>(),

@@ -150,9 +150,7 @@ SELECT * FROM keywright.apply('{"manager": "regress-plane", "users": [{"username
 
 -- Every error at once, each with its path; of one kind it has its own SQLSTATE. Nothing changes.
 SELECT public.events() AS before \gset
-\set VERBOSITY verbose
-SELECT * FROM keywright.apply(NULL);
-\set VERBOSITY default
+SELECT * FROM public.refusal('SELECT FROM keywright.apply(NULL)');
 SELECT r.* FROM (VALUES ('[]'), ('{}'), ('null'), ('"kwk_x"'), ('{"manager": ""}'), ('{"manager": "a b", "Prune": true, "prune": "yes", "adopt": 1, "role": [], "roles": {}, "__proto__": {}}'),
   ('{"manager": "m", "manager ": "n", "kwk_canary": 1, "quote\"d": 1, "a.b": [1], "\u0007": 1}')) AS v (m),
   LATERAL public.refusal(format('SELECT FROM keywright.plan(%L)', v.m)) AS r;
