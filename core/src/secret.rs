@@ -2,7 +2,9 @@
 
 use std::fmt;
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
+
+/// For what holds a token among other things.
+pub use zeroize::Zeroizing;
 
 /// Zeroed when dropped, never printed. There is no `Display` on purpose.
 #[derive(Clone)]

@@ -15,7 +15,7 @@ use carry_out::{carry_out, lock};
 use keywright_core::manifest::plan::{Action, MALFORMED, Refusal, Step};
 use keywright_core::manifest::state::State;
 use keywright_core::manifest::{Fault, Manifest, plan as planning};
-use keywright_core::secret::Secret;
+use keywright_core::secret::{Secret, Zeroizing};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{AnyElement, IntoDatum, PgBuiltInOids, pg_extern, pg_sys};
 use std::collections::HashSet;
@@ -95,6 +95,7 @@ fn read(json: AnyElement) -> Result<Declared, Failure<'static>> {
     // SAFETY: the SQL declares the argument jsonb.
     let args = [unsafe { spi::Arg::new(json, PgBuiltInOids::JSONBOID.value()) }];
     let text: Vec<u8> = spi::read(TEXT, &args, |row| row.must(1)).pop().unwrap_or_default();
+    let text = Zeroizing::new(text);
     if args::name(&text).is_none() {
         let sentence = "It holds other characters than ASCII, which takes a database in UTF8.";
         return Err(refused(vec![Fault { path: "$".into(), sentence: sentence.into() }]));
