@@ -12,6 +12,7 @@ use keywright_core::manifest;
 use keywright_core::manifest::plan::Refusal;
 use keywright_core::manifest::state::{Authenticator, Owner};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// What is there of these services and of a manager's, what there is to grant and to undo, and what speaks against it.
 pub fn look(
@@ -48,11 +49,11 @@ pub fn look(
         found.insert(desired.service.clone(), state(desired, grants));
     }
     for service in owned {
-        if !found.contains_key(&service) {
-            let steps = world.settle(&service, &[]);
+        if let Entry::Vacant(free) = found.entry(service) {
+            let steps = world.settle(free.key(), &[]);
             let grants = described(&world, &steps);
             let owner = Owner { manager: manager.map(str::to_owned), built_in: false };
-            found.insert(service, Authenticator { is_there: true, differs: Vec::new(), grants, owner });
+            free.insert(Authenticator { is_there: true, differs: Vec::new(), grants, owner });
         }
     }
     (found, refusals)

@@ -958,7 +958,7 @@ fn renewal(entry: &super::ApiKey, found: &super::state::ApiKey) -> Option<&'stat
         Some("scopes-changed")
     } else if found.allow_list != entry.allow_list {
         Some("allow-list-changed")
-    } else if i128::from(found.left) <= i128::from(renew_before) {
+    } else if i128::from(found.left) <= renew_before {
         Some("expiring")
     } else {
         None
