@@ -562,8 +562,8 @@ impl Failure<'_> {
             Failure::Overridden { setting } => parts(
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
                 format!("permission denied to set parameter \"{setting}\""),
-                "The client set it when it connected, which only a superuser may.",
-                "Connect without this option (PGOPTIONS, options).",
+                "The value it should have was lost: it is out of range, or the client set one when it connected, which only a superuser may.",
+                "Connect without this option (PGOPTIONS, options), and see pg_db_role_setting.",
             ),
             Failure::NewerThanTransaction { what } => parts(
                 Code::ERRCODE_T_R_SERIALIZATION_FAILURE,

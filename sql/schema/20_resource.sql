@@ -209,7 +209,7 @@ BEGIN
     PERFORM keywright._require_trackable(tracked, column_name);
   END LOOP;
   FOR i IN 1..4 LOOP
-    stored := stored || convert_to(arguments[i], getdatabaseencoding()) || '\x00'::bytea;
+    stored := stored || convert_to(arguments[i], getdatabaseencoding()) || decode('00', 'hex');
   END LOOP;
   quoted := (SELECT string_agg(quote_literal(a.argument), ', ' ORDER BY a.n)
                FROM unnest(arguments) WITH ORDINALITY AS a (argument, n));

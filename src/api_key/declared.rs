@@ -44,28 +44,40 @@ pub fn find(users: Vec<Uuid>, manager: Option<&str>) -> Vec<(KeyName, ApiKey)> {
           FROM keywright.api_keys AS k JOIN keywright.users AS u ON u.user_id = k.user_id
          WHERE k.managed_by = $1 AND k.revoked_at IS NULL AND k.superseded_at IS NULL"#;
     let now = clock::now();
-    let from_row = |row: &spi::Row| {
-        let username: String = row.must(2);
-        let expires_at: pg_sys::TimestampTz = row.must(6);
-        let found = ApiKey {
-            id: row.must(1),
-            scopes: row.must(4),
-            allow_list: row.must(5),
-            left: expires_at.saturating_sub(now),
-            owner: Owner { manager: row.get(7), built_in: false },
-            username,
-        };
-        let name: String = row.must(3);
-        (KeyName::new(&found.username, &name), found)
-    };
     let mut found = match users.is_empty() {
         true => Vec::new(),
-        false => spi::read_once(HELD, &[users.into()], from_row),
+        false => spi::read_once(HELD, &[users.into()], |row| from_row(row, now)),
     };
     if let Some(manager) = manager {
-        found.extend(spi::read_once(OWNED, &[manager.into()], from_row));
+        found.extend(spi::read_once(OWNED, &[manager.into()], |row| from_row(row, now)));
     }
     found
+}
+
+fn from_row(row: &spi::Row, now: pg_sys::TimestampTz) -> (KeyName, ApiKey) {
+    let (username, name): (String, String) = (row.must(2), row.must(3));
+    let expires_at: pg_sys::TimestampTz = row.must(6);
+    let key_name = KeyName::new(&username, &name);
+    let found = ApiKey {
+        id: row.must(1),
+        scopes: row.must(4),
+        allow_list: row.must(5),
+        left: expires_at.saturating_sub(now),
+        owner: Owner { manager: row.get(7), built_in: false },
+        username,
+    };
+    (key_name, found)
+}
+
+/// A manager's keys that were rotated away and still live.
+pub fn in_grace(manager: &str) -> Vec<(KeyName, ApiKey)> {
+    const IN_GRACE: &str = r#"
+        SELECT k.key_id, u.username, k.name, k.scopes, k.allow_list, k.expires_at, k.managed_by
+          FROM keywright.api_keys AS k JOIN keywright.users AS u ON u.user_id = k.user_id
+         WHERE k.managed_by = $1 AND k.revoked_at IS NULL AND k.superseded_at IS NOT NULL
+           AND k.expires_at > pg_catalog.clock_timestamp()"#;
+    let now = clock::now();
+    spi::read_once(IN_GRACE, &[manager.into()], |row| from_row(row, now))
 }
 
 /// What is to be said of the token that the caller has stored.
@@ -122,25 +134,32 @@ pub fn mint(keys: &[New], manager: &str) -> Result<Option<Vec<Secret>>, Failure<
     let minted = keys.iter().map(|_| new_token()).collect::<Result<Vec<_>, _>>()?;
     let text = |of: &dyn Fn(&New) -> String| -> Vec<String> { keys.iter().map(of).collect() };
     let ids: Vec<String> = minted.iter().map(|minted| minted.public.clone()).collect();
-    let (mut retired, mut successors, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut owners, mut names) = (Vec::new(), Vec::new());
-    for (key, id) in keys.iter().zip(&ids) {
-        if let Some((predecessor, reason)) = &key.predecessor {
-            retired.push(predecessor.clone());
-            successors.push(id.clone());
-            reasons.push(reason.clone());
-            owners.push(key.entry.username.to_ascii_lowercase());
-            names.push(key.entry.name.clone());
-        }
-    }
-    let count = retired.len() as u64;
-    if count > 0 {
-        let args = [retired.into(), successors.into(), reasons.clone().into(), spi::time(now)];
-        if spi::count_once(RETIRE, &args) != count {
+    let reason = |key: &New| key.predecessor.as_ref().map_or("replaced", |(_, reason)| reason).to_owned();
+    let replaced: Vec<(&(String, String), &String)> =
+        keys.iter().zip(&ids).filter_map(|(key, id)| Some((key.predecessor.as_ref()?, id))).collect();
+    if !replaced.is_empty() {
+        let column = |of: &dyn Fn(&(String, String)) -> String| -> Vec<String> {
+            replaced.iter().map(|(predecessor, _)| of(predecessor)).collect()
+        };
+        let successors: Vec<String> = replaced.iter().map(|(_, id)| (*id).clone()).collect();
+        let args = [
+            column(&|predecessor| predecessor.0.clone()).into(),
+            successors.into(),
+            column(&|predecessor| predecessor.1.clone()).into(),
+            spi::time(now),
+        ];
+        if spi::count_once(RETIRE, &args) != replaced.len() as u64 {
             return Ok(None);
         }
-        spi::count_once(END_GRACE, &[owners.into(), names.into(), reasons.into(), spi::time(now)]);
     }
+    // Also where no key holds the name: one that was rotated away may still live.
+    let args = [
+        text(&|key| key.entry.username.to_ascii_lowercase()).into(),
+        text(&|key| key.entry.name.clone()).into(),
+        text(&reason).into(),
+        spi::time(now),
+    ];
+    spi::count_once(END_GRACE, &args);
     let digests: Vec<Vec<u8>> = minted.iter().map(|minted| minted.digest.to_vec()).collect();
     let lifetimes: Vec<Interval> = keys.iter().map(|key| interval(key.entry.lifetime)).collect();
     let args = [
@@ -176,21 +195,23 @@ pub fn adopt(ids: &[String], manager: &str, others: bool) -> bool {
     spi::count_once(ADOPT, &[ids.to_vec().into(), manager.into(), others.into()]) == ids.len() as u64
 }
 
-/// Keys that are pruned, and those they superseded that are still in their grace. False when one of them is dead or another
-/// manager's by now.
-pub fn revoke(ids: &[String], manager: &str) -> bool {
+/// Keys that are pruned: those that hold their name, those in their grace, and what the former superseded. False when one of
+/// them is dead, rotated or another manager's by now.
+pub fn revoke(holders: &[String], in_grace: &[String], manager: &str) -> bool {
     const GRACE: &str = r#"
         UPDATE keywright.api_keys AS k
            SET revoked_at = pg_catalog.clock_timestamp(), revoke_reason = 'pruned'
           FROM keywright.api_keys AS p
-         WHERE p.key_id = ANY ($1) AND k.user_id = p.user_id AND k.name = p.name
+         WHERE p.key_id = ANY ($1) AND k.user_id = p.user_id AND k.name = p.name AND NOT k.key_id = ANY ($2)
            AND k.revoked_at IS NULL AND k.superseded_at IS NOT NULL"#;
     const REVOKE: &str = r#"
         UPDATE keywright.api_keys
            SET revoked_at = pg_catalog.clock_timestamp(), revoke_reason = 'pruned'
-         WHERE key_id = ANY ($1) AND revoked_at IS NULL AND superseded_at IS NULL AND managed_by = $2"#;
-    spi::count_once(GRACE, &[ids.to_vec().into()]);
-    spi::count_once(REVOKE, &[ids.to_vec().into(), manager.into()]) == ids.len() as u64
+         WHERE (key_id = ANY ($1) AND superseded_at IS NULL OR key_id = ANY ($2)) AND revoked_at IS NULL AND managed_by = $3"#;
+    let ids: [spi::Arg; 2] = [holders.to_vec().into(), in_grace.to_vec().into()];
+    spi::count_once(GRACE, &ids);
+    let [a, b] = ids;
+    spi::count_once(REVOKE, &[a, b, manager.into()]) == (holders.len() + in_grace.len()) as u64
 }
 
 /// Those of these scopes that a key carries, live or dead.

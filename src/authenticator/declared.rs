@@ -2,7 +2,7 @@
 
 use super::caller::Caller;
 use super::desired::{self, Wanted};
-use super::{describe, grant, not_allowed, preflight, queue, revoke, world};
+use super::{describe, grant, not_allowed, preflight, queue, revoke, status, world};
 use crate::error::{Failure, code_of};
 use crate::spi;
 use keywright_core::authenticator::Desired;
@@ -42,7 +42,7 @@ pub fn look(
         let steps = world.settle(&desired.service, &needs);
         let state = state(desired, described(&world, &steps));
         // Nothing is granted anew, so nothing speaks against it, as for grant_authenticator.
-        if state.is_there && state.differs.is_empty() && state.grants.is_empty() {
+        if state.is_there && state.differs.is_empty() && status::is_settled(desired) {
             findings.clear();
         }
         refusals.extend(findings.into_iter().map(|finding| Refusal {

@@ -49,7 +49,8 @@ pub fn lock(manifest: &Manifest, state: &State, steps: &[Step]) -> Done {
     let changing = changing.filter_map(|step| Resource::parse(&step.name));
     let owned: Vec<Resource> =
         state.owners.keys().map(|(_, resource)| resource.clone()).chain(changing).collect();
-    resources::hold(&referred, &owned);
+    let gone: Vec<Resource> = pruned(Kind::Resource).filter_map(Resource::parse).collect();
+    resources::hold(&referred, &owned, &gone);
     require_in_snapshot(manifest, state, &referred)
 }
 
@@ -287,7 +288,13 @@ fn prune(steps: &[Step], manager: &str) -> Done {
         Kind::Authenticator => ids.iter().try_for_each(|service| authenticators::remove(service, manager)),
         Kind::GatewayKey => steps()
             .try_for_each(|step| require(gateway_keys::delete(&step.name, step.id.as_deref(), manager))),
-        Kind::ApiKey => require(api_keys::revoke(&ids, manager)),
+        Kind::ApiKey => {
+            let id = |step: &Step| step.id.clone().unwrap_or_default();
+            let (in_grace, holders): (Vec<&Step>, Vec<&Step>) =
+                steps().partition(|step| !step.change["reason"].is_null());
+            let ids = |steps: Vec<&Step>| -> Vec<String> { steps.into_iter().map(id).collect() };
+            require(api_keys::revoke(&ids(holders), &ids(in_grace), manager))
+        }
         Kind::Binding => require(bindings::delete(&ids, manager)),
         Kind::User => {
             steps().try_for_each(|step| require(api_key::delete_named(step.name.as_bytes()).is_ok()))

@@ -49,6 +49,10 @@ pub fn look(
     state.bindings = bindings::find(holders, &manifest.manager, manifest.prune).into_iter().collect();
     let owners = ids(&state, manifest.api_keys.iter().map(|entry| entry.username.as_str()));
     state.api_keys = api_keys::find(owners, manager).into_iter().collect();
+    if manifest.prune {
+        let in_grace = api_keys::in_grace(&manifest.manager).into_iter();
+        state.in_grace = in_grace.map(|(name, key)| (key.id.clone(), (name, key))).collect();
+    }
     let names: Vec<String> = manifest.gateway_keys.iter().map(|entry| entry.name.clone()).collect();
     if !names.is_empty() || manager.is_some() {
         state.gateway_keys = gateway_keys::find(&names, manager).into_iter().collect();
@@ -59,7 +63,7 @@ pub fn look(
     standing(manifest, &mut state);
     verdicts(manifest, &mut state, started)?;
     refusals.extend(lifetimes(manifest));
-    refusals.extend(db_roles(manifest, &state));
+    refusals.extend(db_roles(manifest));
     if manifest.prune {
         needed(manifest, &mut state);
     }
@@ -207,17 +211,17 @@ fn lifetimes(manifest: &Manifest) -> Vec<Refusal> {
         .collect()
 }
 
-/// The Postgres roles that users are going to act as must be there and have no power.
-fn db_roles(manifest: &Manifest, state: &State) -> Vec<Refusal> {
+/// The Postgres roles that users act as must be there and have no power.
+fn db_roles(manifest: &Manifest) -> Vec<Refusal> {
     let mut refusals = Vec::new();
+    let mut known: HashMap<&str, Option<Refusal>> = HashMap::new();
     for (at, entry) in manifest.users.iter().enumerate() {
         let Some(role) = entry.db_role.as_deref().filter(|role| !role.is_empty()) else { continue };
-        let found = state.users.get(&entry.username.to_ascii_lowercase());
-        if found.is_some_and(|found| found.db_role == role) {
-            continue;
-        }
-        if let Err(failure) = user::require_harmless_role(role.as_bytes()) {
-            refusals.push(failure.refusal(format!("$.users[{at}].db_role")));
+        let refusal = known.entry(role).or_insert_with(|| {
+            user::require_harmless_role(role.as_bytes()).err().map(|failure| failure.refusal(String::new()))
+        });
+        if let Some(refusal) = refusal {
+            refusals.push(Refusal { path: format!("$.users[{at}].db_role"), ..refusal.clone() });
         }
     }
     refusals
@@ -225,12 +229,15 @@ fn db_roles(manifest: &Manifest, state: &State) -> Vec<Refusal> {
 
 /// What still needs that which would be pruned.
 fn needed(manifest: &Manifest, state: &mut State) {
-    let mut pruned = Pruned::of(manifest, state);
-    if !pruned.resources.is_empty() {
-        let all: Vec<Resource> = pruned.resources.iter().cloned().collect();
+    let owned = Pruned::of(manifest, state);
+    let ids = owned.users.iter().filter_map(|user| state.users.get(user)).map(|found| found.id.clone());
+    state.users_in_use = users::with_others(ids.collect(), &manifest.manager).into_iter().collect();
+    let all: Vec<Resource> = owned.resources.into_iter().collect();
+    if !all.is_empty() {
         state.children = resources::children(&all);
-        pruned = Pruned::of(manifest, state);
+        state.resources_in_use = bindings::others_on(&all, &manifest.manager).into_iter().collect();
     }
+    let pruned = Pruned::of(manifest, state);
     let goes: Vec<Resource> =
         pruned.resources.iter().filter(|resource| pruned.goes(resource)).cloned().collect();
     let owned = |place: &Place| {
@@ -276,8 +283,9 @@ fn roles_in_use(manifest: &Manifest, state: &mut State, pruned: &Pruned, goes: &
     let lost = pruned.bindings.iter().filter(|place| pruned.loses(place));
     let bindings: Vec<String> =
         lost.filter_map(|place| state.bindings.get(place)).map(|found| found.id.clone()).collect();
+    let leaving = pruned.users.iter().filter(|user| pruned.leaves(user));
     let users: Vec<String> =
-        pruned.users.iter().filter_map(|user| state.users.get(user)).map(|found| found.id.clone()).collect();
+        leaving.filter_map(|user| state.users.get(user)).map(|found| found.id.clone()).collect();
     let settled = |which: fn(&keywright_core::manifest::User) -> bool| -> Vec<String> {
         let entries = manifest.users.iter().filter(|entry| entry.kind == UserKind::System && which(entry));
         let found = entries.filter_map(|entry| state.users.get(&entry.username.to_ascii_lowercase()));

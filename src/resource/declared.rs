@@ -95,15 +95,19 @@ pub fn queue(types: &[String]) {
     spi::write_once(QUEUE, &[types.to_vec().into()], |_| ());
 }
 
-/// Holds what is referred to against deletion, and what may lose an owner against who else takes one away.
-pub fn hold(resources: &[Resource], owned: &[Resource]) {
+/// Holds what is referred to against deletion, what changes or may lose an owner against who else changes it, and what is
+/// going to be deleted against everything.
+pub fn hold(resources: &[Resource], owned: &[Resource], gone: &[Resource]) {
+    const GONE: &str = r#"
+        SELECT FROM keywright.resources AS r JOIN unnest($1::text[], $2::text[]) AS n (kind, id) ON r.type = n.kind AND r.id = n.id
+         ORDER BY r.type, r.id FOR UPDATE OF r"#;
     const OWNED: &str = r#"
         SELECT FROM keywright.resources AS r JOIN unnest($1::text[], $2::text[]) AS n (kind, id) ON r.type = n.kind AND r.id = n.id
          ORDER BY r.type, r.id FOR NO KEY UPDATE OF r"#;
     const HOLD: &str = r#"
         SELECT FROM keywright.resources AS r JOIN unnest($1::text[], $2::text[]) AS n (kind, id) ON r.type = n.kind AND r.id = n.id
          ORDER BY r.type, r.id FOR KEY SHARE OF r"#;
-    for (sql, resources) in [(OWNED, owned), (HOLD, resources)] {
+    for (sql, resources) in [(GONE, gone), (OWNED, owned), (HOLD, resources)] {
         if !resources.is_empty() {
             spi::write_once(sql, &columns(resources), |_| ());
         }

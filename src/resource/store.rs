@@ -328,7 +328,7 @@ fn net(pairs: &[(String, String)], resources: &HashSet<String>) -> Vec<(String, 
 /// The types that tables decide: what such a resource lies below is for its own row to say.
 pub fn tracked_types() -> Vec<String> {
     const TYPES: &str = r#"
-        SELECT DISTINCT pg_catalog.encode(pg_catalog.substring(t.tgargs, 1, pg_catalog.position(t.tgargs, '\x00'::bytea) - 1), 'escape')
+        SELECT DISTINCT pg_catalog.encode(pg_catalog.substring(t.tgargs, 1, pg_catalog.position(t.tgargs, pg_catalog.decode('00', 'hex')) - 1), 'escape')
           FROM pg_catalog.pg_trigger AS t
          WHERE t.tgfoid = 'keywright.track_resource()'::pg_catalog.regprocedure"#;
     spi::read(TYPES, &[], |row| row.must(1))

@@ -65,6 +65,19 @@ pub fn adopt(ids: &[String], manager: &str, others: bool) -> bool {
     spi::count_once(ADOPT, &[ids.to_vec().into(), manager.into(), others.into()]) == ids.len() as u64
 }
 
+/// Those of these resources on which roles are held that this manager did not give.
+pub fn others_on(resources: &[Resource], manager: &str) -> Vec<Resource> {
+    const OTHERS: &str = r#"
+        SELECT n.kind, n.id FROM unnest($1::text[], $2::text[]) AS n (kind, id)
+         WHERE EXISTS (SELECT FROM keywright.role_bindings AS b
+                        WHERE b.resource_type = n.kind AND b.resource_id = n.id AND NOT b.standing
+                          AND b.managed_by IS DISTINCT FROM $3)"#;
+    let column =
+        |of: fn(&Resource) -> &String| -> Vec<String> { resources.iter().map(|at| of(at).clone()).collect() };
+    let args = [column(|at| &at.kind).into(), column(|at| &at.id).into(), manager.into()];
+    spi::read_once(OTHERS, &args, |row| Resource { kind: row.must(1), id: row.must(2) })
+}
+
 /// True when the transaction's snapshot lacks one of these roles: foreign keys look there.
 pub fn newer(roles: &[String]) -> bool {
     const SEEN: &str = r#"

@@ -60,6 +60,22 @@ pub fn hold(names: &[String], changing: &[String]) {
     }
 }
 
+/// Those of these users, in lower case, that own live keys or hold roles which this manager did not give them.
+pub fn with_others(ids: Vec<String>, manager: &str) -> Vec<String> {
+    const OTHERS: &str = r#"
+        SELECT pg_catalog.lower(u.username) FROM keywright.users AS u
+         WHERE u.user_id = ANY ($1::text[]::uuid[])
+           AND (EXISTS (SELECT FROM keywright.api_keys AS k
+                         WHERE k.user_id = u.user_id AND k.revoked_at IS NULL AND k.expires_at > pg_catalog.clock_timestamp()
+                           AND k.managed_by IS DISTINCT FROM $2)
+                OR EXISTS (SELECT FROM keywright.role_bindings AS b
+                            WHERE b.user_id = u.user_id AND NOT b.standing AND b.managed_by IS DISTINCT FROM $2))"#;
+    if ids.is_empty() {
+        return Vec::new();
+    }
+    spi::read_once(OTHERS, &[ids.into(), manager.into()], |row| row.must(1))
+}
+
 /// True when the transaction's snapshot lacks one of these users: foreign keys look there.
 pub fn newer(ids: &[String]) -> bool {
     const SEEN: &str = r#"

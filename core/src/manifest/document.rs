@@ -2,7 +2,7 @@
 
 use super::Duration;
 #[cfg(test)]
-use super::{MOST_ENTRIES, schema as form};
+use super::{MOST_DEFINITIONS, MOST_ENTRIES, schema as form};
 #[cfg(test)]
 use crate::MAX_ENTRIES;
 use crate::resource;
@@ -22,16 +22,16 @@ pub struct Manifest {
     #[cfg_attr(test, schemars(default))]
     pub adopt: bool,
     /// Types of resources, next to the built-in ones.
-    #[cfg_attr(test, schemars(default, length(max = MOST_ENTRIES)))]
+    #[cfg_attr(test, schemars(default, length(max = MOST_DEFINITIONS)))]
     pub resource_types: Vec<ResourceType>,
     /// Resources of the application.
     #[cfg_attr(test, schemars(default, length(max = MOST_ENTRIES)))]
     pub resources: Vec<Resource>,
     /// Roles, next to the built-in ones.
-    #[cfg_attr(test, schemars(default, length(max = MOST_ENTRIES)))]
+    #[cfg_attr(test, schemars(default, length(max = MOST_DEFINITIONS)))]
     pub roles: Vec<Role>,
     /// Scopes, next to the built-in ones.
-    #[cfg_attr(test, schemars(default, length(max = MOST_ENTRIES)))]
+    #[cfg_attr(test, schemars(default, length(max = MOST_DEFINITIONS)))]
     pub scopes: Vec<Scope>,
     /// Users, each once without regard to case.
     #[cfg_attr(test, schemars(default, length(max = MOST_ENTRIES)))]
@@ -43,10 +43,10 @@ pub struct Manifest {
     #[cfg_attr(test, schemars(default, length(max = MOST_ENTRIES)))]
     pub api_keys: Vec<ApiKey>,
     /// Gateway keys.
-    #[cfg_attr(test, schemars(default, length(max = MOST_ENTRIES)))]
+    #[cfg_attr(test, schemars(default, length(max = MOST_DEFINITIONS)))]
     pub gateway_keys: Vec<GatewayKey>,
     /// What services such as PostgREST need of Postgres roles.
-    #[cfg_attr(test, schemars(default, length(max = MOST_ENTRIES)))]
+    #[cfg_attr(test, schemars(default, length(max = MOST_DEFINITIONS)))]
     pub authenticators: Vec<Authenticator>,
 }
 

@@ -27,3 +27,6 @@ pub use read::{read, read_all};
 
 /// Most entries a section may have.
 pub const MOST_ENTRIES: usize = 100_000;
+
+/// Most of what is defined, or held by a lock, one by one.
+pub const MOST_DEFINITIONS: usize = 1_000;

@@ -3,7 +3,6 @@
 //! What is faulty is read as nothing or as an empty text. That never gets out, because a document with a fault is
 //! refused as a whole.
 
-use super::MOST_ENTRIES;
 use super::fault::{Fault, Path};
 use super::json::Json;
 use crate::name::Rule;
@@ -129,6 +128,7 @@ impl<'a> Object<'a> {
     pub fn section<T>(
         &mut self,
         key: &'static str,
+        most: usize,
         read: fn(&mut Object) -> T,
         identity: fn(&T) -> Option<String>,
     ) -> Vec<T> {
@@ -146,7 +146,7 @@ impl<'a> Object<'a> {
             }
             Some(entry)
         };
-        self.optional(key, |value, at| at.list(value, (0, MOST_ENTRIES), &mut read_entry)).unwrap_or_default()
+        self.optional(key, |value, at| at.list(value, (0, most), &mut read_entry)).unwrap_or_default()
     }
 
     pub fn has(&self, key: &str) -> bool {

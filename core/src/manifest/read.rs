@@ -7,14 +7,15 @@ use super::fault::{Fault, Path};
 use super::json::Json;
 use super::object::{At, Object, flag, identifier, list_of, name, or_empty, or_null, text, whole, words};
 use super::{
-    ApiKey, Authenticator, Binding, Duration, GatewayKey, Held, Manifest, Resource, ResourceType, Role,
-    Scope, User, UserKind,
+    ApiKey, Authenticator, Binding, Duration, GatewayKey, Held, MOST_DEFINITIONS, MOST_ENTRIES, Manifest,
+    Resource, ResourceType, Role, Scope, User, UserKind,
 };
 use crate::MAX_ENTRIES;
 use crate::name::Rule;
 use crate::resource;
 use crate::secret::Secret;
 use crate::text::Kind;
+use serde_json::error::Category;
 
 /// Generous: the exact bound of 100 years depends on the calendar.
 const MOST_LIFETIME: i128 = 36_600 * 86_400_000_000;
@@ -35,7 +36,17 @@ pub fn read_all(json: &[u8]) -> (Option<Manifest>, Vec<Fault>) {
     let manifest = match serde_json::from_slice(json) {
         Ok(document) => at.object(document, manifest),
         Err(error) => {
-            at.fault(format!("It is not JSON: see line {}, column {}.", error.line(), error.column()))
+            // A database hands in nothing but JSON, so that this is what it is.
+            let sentence = match error.classify() {
+                Category::Syntax | Category::Data if error.to_string().contains("recursion limit") => {
+                    "It is nested too deeply.".into()
+                }
+                Category::Syntax | Category::Data if error.to_string().contains("out of range") => {
+                    "It holds a number that is out of range.".into()
+                }
+                _ => format!("It is not JSON: see line {}, column {}.", error.line(), error.column()),
+            };
+            at.fault(sentence)
         }
     };
     (manifest, faults)
@@ -46,24 +57,28 @@ fn manifest(document: &mut Object) -> Manifest {
         manager: document.required("manager", words(Kind::Manager)).unwrap_or_default(),
         prune: document.or("prune", || false, flag),
         adopt: document.or("adopt", || false, flag),
-        resource_types: document.section("resource_types", resource_type, |entry| identity(&[&entry.kind])),
-        resources: document.section("resources", resource, |entry| identity(&[&entry.kind, &entry.id])),
-        roles: document.section("roles", role, |entry| identity(&[&entry.name])),
-        scopes: document.section("scopes", scope, |entry| identity(&[&entry.name])),
-        users: document.section("users", user, |entry| identity(&[&entry.username.to_ascii_lowercase()])),
-        bindings: document.section("bindings", binding, |entry| {
+        resource_types: document
+            .section("resource_types", MOST_DEFINITIONS, resource_type, |entry| identity(&[&entry.kind])),
+        resources: document
+            .section("resources", MOST_ENTRIES, resource, |entry| identity(&[&entry.kind, &entry.id])),
+        roles: document.section("roles", MOST_DEFINITIONS, role, |entry| identity(&[&entry.name])),
+        scopes: document.section("scopes", MOST_DEFINITIONS, scope, |entry| identity(&[&entry.name])),
+        users: document
+            .section("users", MOST_ENTRIES, user, |entry| identity(&[&entry.username.to_ascii_lowercase()])),
+        bindings: document.section("bindings", MOST_ENTRIES, binding, |entry| {
             let username = entry.username.to_ascii_lowercase();
             match &entry.resource {
                 None => identity(&[&username, &entry.role]),
                 Some(on) => identity(&[&username, &entry.role, &on.kind, &on.id]),
             }
         }),
-        api_keys: document.section("api_keys", api_key, |entry| {
+        api_keys: document.section("api_keys", MOST_ENTRIES, api_key, |entry| {
             identity(&[&entry.username.to_ascii_lowercase(), &entry.name])
         }),
-        gateway_keys: document.section("gateway_keys", gateway_key, |entry| identity(&[&entry.name])),
+        gateway_keys: document
+            .section("gateway_keys", MOST_DEFINITIONS, gateway_key, |entry| identity(&[&entry.name])),
         authenticators: document
-            .section("authenticators", authenticator, |entry| identity(&[&entry.service])),
+            .section("authenticators", MOST_DEFINITIONS, authenticator, |entry| identity(&[&entry.service])),
     }
 }
 

@@ -154,6 +154,8 @@ pub struct State {
     pub resources: HashMap<resource::Resource, Resource>,
     pub bindings: HashMap<Place, Binding>,
     pub api_keys: HashMap<KeyName, ApiKey>,
+    /// Keys of this manager that were rotated away and still live; by their id.
+    pub in_grace: HashMap<String, (KeyName, ApiKey)>,
     pub gateway_keys: HashMap<String, GatewayKey>,
     pub authenticators: HashMap<String, Authenticator>,
     /// The types whose resources follow a table of the application.
@@ -171,6 +173,10 @@ pub struct State {
     pub below: Vec<(resource::Resource, resource::Resource)>,
     /// Resources that may be pruned, each with one that lies right below it.
     pub children: Vec<(resource::Resource, resource::Resource)>,
+    /// Users that may be pruned and that own live keys or hold roles that are not this manager's; resources on which such
+    /// roles are held.
+    pub users_in_use: HashSet<String>,
+    pub resources_in_use: HashSet<resource::Resource>,
     /// Roles, scopes and types that may be pruned and that something else names, each with what does.
     pub roles_in_use: HashMap<String, &'static str>,
     pub scopes_in_use: HashMap<String, &'static str>,

@@ -133,6 +133,8 @@ fn a_token_that_is_held_is_kept_and_never_shown() {
 #[test]
 fn the_document() {
     assert_eq!(lines(read(b"{\"a\"\n:}").unwrap_err()), ["$: It is not JSON: see line 2, column 2."]);
+    assert_eq!(lines(read(&b"[".repeat(5000)).unwrap_err()), ["$: It is nested too deeply."]);
+    assert_eq!(lines(read(b"{\"a\": 1e400}").unwrap_err()), ["$: It holds a number that is out of range."]);
     assert_eq!(lines(read(b"{} {}").unwrap_err()), ["$: It is not JSON: see line 1, column 4."]);
     assert!(read(b"\xff").is_err() && read(b"").is_err() && read(&b"[".repeat(100_000)).is_err());
     assert_eq!(faults(&json!([])), ["$: It is a list, it must be an object."]);
@@ -146,10 +148,10 @@ fn the_document() {
             "$.users: It is an object, it must be a list.",
         ]
     );
-    let many = vec![json!({"name": "g"}); MOST_ENTRIES + 1];
+    let many = vec![json!({"name": "g"}); MOST_DEFINITIONS + 1];
     assert_eq!(
         faults_in("gateway_keys", many.into()),
-        ["$.gateway_keys: It has 100001 entries, at most 100000 are allowed."]
+        ["$.gateway_keys: It has 1001 entries, at most 1000 are allowed."]
     );
 }
 

@@ -32,6 +32,13 @@ impl Planner<'_> {
             let name = format!("{}/{}", found.username, key.name());
             self.remove(Action::Revoke, Kind::ApiKey, name, found.id.clone(), Map::new());
         }
+        for id in sorted(&pruned.in_grace) {
+            let (key, found) = &state.in_grace[id];
+            let name = format!("{}/{}", found.username, key.name());
+            let mut change = Change::default();
+            change.set("reason", &"superseded");
+            self.remove(Action::Revoke, Kind::ApiKey, name, id.clone(), change.0);
+        }
         for place in sorted(&pruned.bindings) {
             let found = &state.bindings[place];
             let (_, role, resource) = place.parts();
@@ -42,14 +49,20 @@ impl Planner<'_> {
         }
         for user in sorted(&pruned.users) {
             let found = &state.users[user];
-            self.remove(Action::Delete, Kind::User, found.username.clone(), found.id.clone(), Map::new());
+            let left = pruned.users_left.contains(user);
+            let reason = left.then_some("It has API keys or roles that this manager did not give it.");
+            self.remove_unless(Kind::User, found.username.clone(), found.id.clone(), reason);
         }
         let mut resources: Vec<&Resource> = sorted(&pruned.resources);
         // Children first: what lies deeper goes before what it lies below.
         resources.sort_by_key(|resource| std::cmp::Reverse(self.depth(resource)));
         for resource in resources {
             let left = pruned.resources_left.contains(resource);
-            let reason = left.then_some("Other resources lie below it.");
+            let held = state.resources_in_use.contains(resource);
+            let reason = left.then_some(match held {
+                true => "Roles are held on it that this manager did not give.",
+                false => "Other resources lie below it.",
+            });
             let name = resource.to_string();
             self.remove_unless(Kind::Resource, name.clone(), name, reason);
         }
@@ -106,10 +119,9 @@ impl Planner<'_> {
         for ((role, resource), owners) in places {
             let place = |user: &str| Place::new(user, role, Some((&resource.kind, &resource.id)));
             let goes = |user: &str| pruned.loses(&place(user));
-            let stays =
-                |(user, active): &(String, bool)| *active && !goes(user) && !pruned.users.contains(user);
+            let stays = |(user, active): &(String, bool)| *active && !goes(user) && !pruned.leaves(user);
             let new = replaced.contains(&(role.as_str(), resource));
-            let taken = owners.iter().any(|(user, _)| goes(user) && !pruned.users.contains(user));
+            let taken = owners.iter().any(|(user, _)| goes(user) && !pruned.leaves(user));
             if taken && !new && !owners.iter().any(stays) && !pruned.goes(resource) {
                 let sentence = format!(
                     "Pruning would take the last owner of {} {} away.",

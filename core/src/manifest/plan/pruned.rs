@@ -15,9 +15,13 @@ pub struct Pruned {
     pub users: HashSet<String>,
     pub bindings: HashSet<Place>,
     pub api_keys: HashSet<KeyName>,
+    /// Keys in their grace, by their id, whose name the manifest does not have.
+    pub in_grace: HashSet<String>,
     pub gateway_keys: HashSet<String>,
     pub authenticators: HashSet<String>,
-    /// Those of the resources below which others lie that stay.
+    /// Those of the users that others gave keys or roles.
+    pub users_left: HashSet<String>,
+    /// Those of the resources below which others lie that stay, or on which others gave roles.
     pub resources_left: HashSet<Resource>,
     /// Those of the bindings that a system user of the manifest is to hold in any case.
     pub bindings_left: HashSet<Place>,
@@ -52,6 +56,9 @@ impl Pruned {
         let named: HashSet<_> =
             manifest.api_keys.iter().map(|entry| KeyName::new(&entry.username, &entry.name)).collect();
         pruned.api_keys = owned(&state.api_keys, |found| ours(&found.owner), |key| named.contains(key));
+        let goes = |name: &KeyName| !named.contains(name) && !pruned.api_keys.contains(name);
+        let in_grace = state.in_grace.iter().filter(|(_, (name, _))| goes(name));
+        pruned.in_grace = in_grace.map(|(id, _)| id.clone()).collect();
         let named: HashSet<&str> = manifest.gateway_keys.iter().map(|entry| entry.name.as_str()).collect();
         pruned.gateway_keys =
             owned(&state.gateway_keys, |found| ours(&found.owner), |name| named.contains(name.as_str()));
@@ -62,9 +69,14 @@ impl Pruned {
             |found| found.is_there && ours(&found.owner),
             |service| named.contains(service.as_str()),
         );
+        pruned.users_left = pruned.users.intersection(&state.users_in_use).cloned().collect();
         pruned.resources_left = pruned.resources_left(manifest, state);
         pruned.bindings_left = pruned.bindings_left(manifest, state);
         pruned
+    }
+
+    pub fn leaves(&self, user: &str) -> bool {
+        self.users.contains(user) && !self.users_left.contains(user)
     }
 
     pub fn goes(&self, resource: &Resource) -> bool {
@@ -83,7 +95,7 @@ impl Pruned {
             .map(|entry| ((entry.kind.as_str(), entry.id.as_str()), entry.parent_id.as_deref()))
             .collect();
         let mut above: HashMap<&Resource, &Resource> = HashMap::new();
-        let mut stay: Vec<&Resource> = Vec::new();
+        let mut stay: Vec<&Resource> = self.resources.intersection(&state.resources_in_use).collect();
         for (parent, child) in state.children.iter().filter(|(parent, _)| self.resources.contains(parent)) {
             let to = named.get(&(child.kind.as_str(), child.id.as_str())).copied().flatten();
             if self.resources.contains(child) {
