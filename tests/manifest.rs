@@ -728,6 +728,17 @@ fn random_sequence(database: &Database, draws: &[Draw]) -> Result<usize, TestCas
             .map(|step| format!("{} {}", step.kind, step.name))
             .collect();
         prop_assert_eq!(&after, &expected(&before, *draw, &drawn, &left), "{}\n{:?}", &drawn.json, &steps);
+        // What others own is there as it was.
+        for (name, found) in
+            before.iter().filter(|(_, (owner, _))| !owner.is_empty() && owner != draw.manager())
+        {
+            prop_assert!(
+                drawn.named.contains_key(name) || after.get(name) == Some(found),
+                "{} {}",
+                &drawn.json,
+                name
+            );
+        }
         let again = drawn.json.replace(r#", "existing_token": null"#, "");
         let rest = call(&mut client, "plan", &again).unwrap();
         prop_assert!(rest.iter().all(|step| step.action == "left"), "{} {:?}", &drawn.json, rest);

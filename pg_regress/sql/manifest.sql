@@ -336,6 +336,56 @@ SET LOCAL search_path = pg_temp, public;
 SELECT action, name FROM keywright.apply('{"manager": "regress-plane", "users": [{"username": "regress-loop", "kind": "human"}]}');
 ROLLBACK;
 
+-- Pruning takes nothing along that this manager did not make: not another's, not what somebody gave by hand.
+SELECT count(*) FROM keywright.apply('{"manager": "regress-plane", "users": [{"username": "regress-shared", "kind": "service"}], "resources": [{"type": "project", "id": "regress-shared"}]}');
+SELECT token FROM keywright.apply('{"manager": "regress-other", "api_keys": [{"username": "regress-shared", "name": "other"}],
+  "bindings": [{"username": "regress-shared", "role": "project-viewer", "resource_type": "project", "resource_id": "regress-shared"}]}') WHERE token IS NOT NULL \gset other_
+SELECT token FROM keywright.mint_api_key('regress-shared', 'by-hand') \gset hand_
+SELECT action, kind, name, change FROM keywright.apply('{"manager": "regress-plane", "prune": true, "users": [], "resources": []}') WHERE name LIKE '%regress-shared%';
+SELECT count(*) AS live FROM keywright.list_api_keys('regress-shared');
+SELECT action, kind, name FROM keywright.apply('{"manager": "regress-other", "prune": true}') WHERE name LIKE '%regress-shared%';
+SELECT action, kind, name FROM keywright.apply('{"manager": "regress-plane", "prune": true}') WHERE name LIKE '%regress-shared%';
+SELECT keywright.revoke_user_api_keys('regress-shared');
+SELECT action, kind, name FROM keywright.apply('{"manager": "regress-plane", "prune": true}') WHERE name LIKE '%regress-shared%';
+-- Nor the keys of control planes that share an operator's user, which nobody owns.
+SELECT token FROM keywright.ensure_operator_access('ns', 'a', prefix => 'regress-operators-') \gset a_
+SELECT action FROM keywright.apply('{"manager": "regress-plane", "users": [{"username": "regress-operators", "kind": "system"}]}');
+SELECT action, kind, name FROM keywright.apply('{"manager": "regress-plane", "prune": true}') WHERE name = 'regress-operators';
+SELECT outcome FROM keywright.ensure_operator_access('ns', 'a', :'a_token', prefix => 'regress-operators-');
+SELECT keywright.delete_user('regress-operators') IS NOT NULL AS deleted;
+
+-- A key that was rotated away and is in its grace goes with its name, and when the name is minted anew.
+SELECT manifest AS graced FROM (SELECT '{"manager": "regress-plane", "users": [{"username": "regress-grace", "kind": "service"}],
+  "api_keys": [{"username": "regress-grace", "name": "k"}]}'::jsonb) AS m (manifest) \gset
+SELECT count(*) FROM keywright.apply(:'graced');
+SELECT key_id FROM keywright.list_api_keys('regress-grace') \gset first_
+SELECT key_id FROM keywright.rotate_api_key(:'first_key_id', '1 hour') \gset second_
+SELECT keywright.revoke_api_key(:'second_key_id');
+SELECT action, name, change FROM keywright.plan(:'graced'::jsonb - 'api_keys' || '{"prune": true}') WHERE kind = 'api_key';
+SELECT action, name, change ->> 'reason' AS reason FROM keywright.apply(:'graced');
+SELECT key_id = :'first_key_id' AS first, state FROM keywright.list_api_keys('regress-grace');
+SELECT key_id FROM keywright.list_api_keys('regress-grace') \gset first_
+SELECT key_id FROM keywright.rotate_api_key(:'first_key_id', '1 hour') \gset second_
+SELECT keywright.revoke_api_key(:'second_key_id');
+SELECT action, name, change FROM keywright.apply(:'graced'::jsonb - 'api_keys' || '{"prune": true}') WHERE kind = 'api_key';
+SELECT count(*) FROM keywright.list_api_keys('regress-grace');
+
+-- What was right and is not any more is said again: a Postgres role that has become powerful, or is gone.
+SELECT count(*) FROM keywright.apply('{"manager": "regress-plane", "users": [{"username": "regress-acts", "kind": "human", "db_role": "regress_plain"}]}');
+RESET SESSION AUTHORIZATION;
+ALTER ROLE regress_plain CREATEDB;
+SET SESSION AUTHORIZATION regress_keywright_reconciler;
+SELECT keywright.plan('{"manager": "regress-plane", "users": [{"username": "regress-acts", "kind": "human", "db_role": "regress_plain"}]}');
+RESET SESSION AUTHORIZATION;
+ALTER ROLE regress_plain NOCREATEDB;
+SET SESSION AUTHORIZATION regress_keywright_reconciler;
+-- Whatever the session thinks of backslashes.
+SET standard_conforming_strings = off;
+SELECT action, name FROM keywright.plan('{"manager": "regress-plane", "resources": [{"type": "project", "id": "p"}]}');
+RESET standard_conforming_strings;
+-- What can not be read is said in words.
+SELECT keywright.plan('{"manager": "a", "roles": [{"name": "r", "permissions": ["project:read"], "level": 1e400}]}');
+
 -- All of it goes.
 SELECT count(*) FROM keywright.apply('{"manager": "regress-plane", "prune": true}');
 SELECT count(*) FROM keywright.apply('{"manager": "regress-sys", "prune": true}');
