@@ -102,15 +102,20 @@ pub fn is_finite(value: &Interval) -> bool {
 
 /// The plain form 8-4-4-4-12 of hexadecimal digits.
 pub fn uuid(text: &[u8]) -> Option<Uuid> {
-    let hyphens = [8, 13, 18, 23];
-    let well_formed = text.len() == 36
-        && text
-            .iter()
-            .enumerate()
-            .all(|(at, byte)| if hyphens.contains(&at) { *byte == b'-' } else { byte.is_ascii_hexdigit() });
-    let digits: Vec<u8> = text.iter().copied().filter(|byte| *byte != b'-').collect();
-    let digits = str::from_utf8(&digits).ok().filter(|_| well_formed)?;
-    Some(Uuid::from_bytes(u128::from_str_radix(digits, 16).ok()?.to_be_bytes()))
+    const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+    if text.len() != 36 {
+        return None;
+    }
+    let mut number: u128 = 0;
+    for (at, byte) in text.iter().enumerate() {
+        if HYPHENS.contains(&at) != (*byte == b'-') {
+            return None;
+        }
+        if *byte != b'-' {
+            number = number << 4 | u128::from(char::from(*byte).to_digit(16)?);
+        }
+    }
+    Some(Uuid::from_bytes(number.to_be_bytes()))
 }
 
 /// A number of rows from 1 to `most`.

@@ -1,11 +1,12 @@
 //! Rows as the result of functions with OUT parameters.
 
+use keywright_core::secret::wipe;
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
-use pgrx::{IntoDatum, pg_sys};
+use pgrx::{AnyElement, IntoDatum, pg_sys};
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString, c_char};
 
 thread_local! {
     /// The row types of our functions, by function. The OUT parameters of a function never change without
@@ -67,6 +68,43 @@ pub fn jsonb(value: &serde_json::Value) -> pg_sys::Datum {
     // SAFETY: the input function of jsonb takes a C string, and copies it.
     unsafe { pgrx::direct_function_call_as_datum(pg_sys::jsonb_in, &[text.as_c_str().into_datum()]) }
         .expect("jsonb_in gives no null")
+}
+
+/// The text of a JSON argument, in UTF-8; in a database in SQL_ASCII whatever it holds. Zeroed when dropped, for it may hold a
+/// token. Read without SQL, which would copy it five times.
+#[derive(Debug)]
+pub struct Text {
+    start: *mut c_char,
+    length: usize,
+}
+
+impl Text {
+    /// `json` is a jsonb.
+    pub fn of(json: AnyElement) -> Text {
+        // SAFETY: the output function of jsonb gives a C string in the memory of the call, and so does the conversion, or
+        // the same one where there is nothing to convert.
+        unsafe {
+            let text: &CStr = pgrx::direct_function_call(pg_sys::jsonb_out, &[Some(json.datum())])
+                .expect("jsonb_out gives no null");
+            let (mut start, length) = (text.as_ptr().cast_mut(), text.count_bytes());
+            if pg_sys::GetDatabaseEncoding() != pg_sys::pg_enc::PG_SQL_ASCII as i32 {
+                start = pg_sys::pg_server_to_any(start, length as i32, pg_sys::pg_enc::PG_UTF8 as i32);
+            }
+            Text { start, length: CStr::from_ptr(start).count_bytes() }
+        }
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        // SAFETY: the string that was made above, which lives as long as the call.
+        unsafe { std::slice::from_raw_parts(self.start.cast(), self.length) }
+    }
+}
+
+impl Drop for Text {
+    fn drop(&mut self) {
+        // SAFETY: as above; nobody reads it any more.
+        wipe(unsafe { std::slice::from_raw_parts_mut(self.start.cast(), self.length) });
+    }
 }
 
 /// Rows of a set-returning function, collected in a tuplestore.

@@ -2,9 +2,12 @@
 
 use std::fmt;
 use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, Zeroizing};
 
-/// For what holds a token among other things.
-pub use zeroize::Zeroizing;
+/// For what holds a token among other things, when it is done with.
+pub fn wipe(bytes: &mut [u8]) {
+    bytes.zeroize();
+}
 
 /// Zeroed when dropped, never printed. There is no `Display` on purpose.
 #[derive(Clone)]

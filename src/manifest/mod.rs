@@ -8,16 +8,16 @@ mod state;
 
 use crate::authenticator::Caller;
 use crate::error::Failure;
-use crate::record::{Rows, jsonb};
+use crate::record::{Rows, Text, jsonb};
 use crate::retry::patiently;
-use crate::{args, clock, scope, spi};
+use crate::{args, clock, scope};
 use carry_out::{carry_out, lock};
 use keywright_core::manifest::plan::{Action, MALFORMED, Refusal, Step};
 use keywright_core::manifest::state::State;
 use keywright_core::manifest::{Fault, Manifest, plan as planning};
-use keywright_core::secret::{Secret, Zeroizing};
+use keywright_core::secret::Secret;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{AnyElement, IntoDatum, PgBuiltInOids, pg_extern, pg_sys};
+use pgrx::{AnyElement, IntoDatum, pg_extern, pg_sys};
 use std::collections::HashSet;
 
 #[pg_extern(sql = false)]
@@ -91,16 +91,13 @@ impl Declared {
 }
 
 fn read(json: AnyElement) -> Result<Declared, Failure<'static>> {
-    const TEXT: &str = "SELECT pg_catalog.convert_to($1::text, CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END)";
-    // SAFETY: the SQL declares the argument jsonb.
-    let args = [unsafe { spi::Arg::new(json, PgBuiltInOids::JSONBOID.value()) }];
-    let text: Vec<u8> = spi::read(TEXT, &args, |row| row.must(1)).pop().unwrap_or_default();
-    let text = Zeroizing::new(text);
-    if args::name(&text).is_none() {
+    let text = Text::of(json);
+    let text = text.as_bytes();
+    if args::name(text).is_none() {
         let sentence = "It holds other characters than ASCII, which takes a database in UTF8.";
         return Err(refused(vec![Fault { path: "$".into(), sentence: sentence.into() }]));
     }
-    let (document, faults) = keywright_core::manifest::read_all(&text);
+    let (document, faults) = keywright_core::manifest::read_all(text);
     // Without its manager nothing can be said of the rest.
     let is_of_entry = |fault: &Fault| fault.path.contains('[');
     let Some(mut document) = document.filter(|_| faults.iter().all(is_of_entry)) else {

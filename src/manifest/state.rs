@@ -98,7 +98,9 @@ fn usernames(manifest: &Manifest) -> Vec<String> {
     let users = manifest.users.iter().map(|entry| entry.username.as_str());
     let bindings = manifest.bindings.iter().map(|entry| entry.username.as_str());
     let keys = manifest.api_keys.iter().map(|entry| entry.username.as_str());
-    let names: HashSet<String> = users.chain(bindings).chain(keys).map(str::to_ascii_lowercase).collect();
+    // Each spelling once, then each name.
+    let spellings: HashSet<&str> = users.chain(bindings).chain(keys).collect();
+    let names: HashSet<String> = spellings.into_iter().map(str::to_ascii_lowercase).collect();
     names.into_iter().collect()
 }
 

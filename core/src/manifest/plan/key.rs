@@ -43,7 +43,6 @@ impl Planner<'_> {
     /// `reason` is why a key is minted; none within it: somebody else just did.
     fn api_key(&mut self, at: usize, found: Option<&state::ApiKey>, reason: Option<Option<&'static str>>) {
         let entry = &self.manifest.api_keys[at];
-        let name = format!("{}/{}", entry.username, entry.name);
         let mut change = Change::default();
         let claim = match found {
             None => None,
@@ -74,6 +73,7 @@ impl Planner<'_> {
                 if found.is_some() { Action::Rotate } else { Action::Mint }
             }
         };
+        let name = format!("{}/{}", entry.username, entry.name);
         let id = found.map(|found| found.id.clone());
         self.push(action, Kind::ApiKey, at, name, change.0);
         if let Some(step) = self.steps.last_mut() {

@@ -66,6 +66,15 @@ impl Planner<'_> {
     pub fn bindings(&mut self) {
         for (at, entry) in self.manifest.bindings.iter().enumerate() {
             let path = |field: &str| format!("$.bindings[{at}]{field}");
+            let place = Place::of(entry);
+            let found = self.state.bindings.get(&place);
+            let settled = found.is_some_and(|found| {
+                !found.standing && found.owner.manager.as_ref() == Some(&self.manifest.manager)
+            });
+            // What it names is there too, and stays when nothing is pruned.
+            if settled && !self.manifest.prune {
+                continue;
+            }
             let key = entry.username.to_ascii_lowercase();
             let before = self.refusals.len();
             if !self.knows_user(&key) {
@@ -90,21 +99,17 @@ impl Planner<'_> {
                     missing(&resource.kind, &resource.id, self.pruned.resources.contains(resource)),
                 );
             }
-            if self.refusals.len() > before {
+            if settled || self.refusals.len() > before {
                 continue;
             }
-            let place = Place::of(entry);
             let name = || binding_name(&entry.username, &entry.role, entry.resource.as_ref());
-            let Some(found) = self.state.bindings.get(&place) else {
+            let Some(found) = found else {
                 self.push(Action::Create, Kind::Binding, at, name(), Map::new());
                 continue;
             };
             let mut change = Change::default();
             if found.standing {
                 change.differ("standing", &true, &false);
-            }
-            if found.owner.manager.as_ref() == Some(&self.manifest.manager) && !found.standing {
-                continue;
             }
             let id = found.id.clone();
             if let Some(step) = self.settle(Kind::Binding, at, &name(), &found.owner, change, || path("")) {
