@@ -150,7 +150,7 @@ pub enum Failure<'a> {
     Manifest {
         refusals: Vec<Refusal>,
     },
-    /// Others kept changing the same rows of the catalogs.
+    /// Others kept changing the same rows.
     Contended,
     /// Who allows a grant must be able to make it.
     CouldNotGrant {
@@ -549,8 +549,8 @@ impl Failure<'_> {
             ),
             Failure::Contended => parts(
                 Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
-                "could not serialize access to privileges".into(),
-                "Somebody else keeps changing the same roles or privileges.",
+                "could not serialize access".into(),
+                "Others keep changing the same objects, roles or privileges.",
                 "Try again.",
             ),
             Failure::CouldNotGrant { role } => parts(

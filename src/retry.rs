@@ -1,4 +1,5 @@
-//! Trying again what lost a race inside Postgres: it has no row locks for its catalogs of roles and privileges.
+//! Trying again what lost a race: inside Postgres, which has no row locks for its catalogs of roles and privileges, or against
+//! what was planned.
 
 use crate::error::Failure;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode as Code;
