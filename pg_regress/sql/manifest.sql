@@ -386,6 +386,11 @@ RESET standard_conforming_strings;
 -- What can not be read is said in words.
 SELECT keywright.plan('{"manager": "a", "roles": [{"name": "r", "permissions": ["project:read"], "level": 1e400}]}');
 
+-- Two services on the same roles: what the first is granted is there for the second.
+SELECT name, replace(change ->> 'grants', current_database(), 'this') AS grants FROM keywright.plan('{"manager": "regress-plane", "authenticators": [
+  {"service": "regress-one", "connect_as": "regress_rest", "anon_role": "regress_rest_anon", "jwt_roles": [], "schemas": ["public"]},
+  {"service": "regress-two", "connect_as": "regress_rest", "anon_role": "regress_rest_anon", "jwt_roles": [], "schemas": ["public"]}]}');
+
 -- All of it goes.
 SELECT count(*) FROM keywright.apply('{"manager": "regress-plane", "prune": true}');
 SELECT count(*) FROM keywright.apply('{"manager": "regress-sys", "prune": true}');

@@ -7,12 +7,13 @@ use crate::error::{Failure, code_of};
 use crate::spi;
 use keywright_core::authenticator::Desired;
 use keywright_core::authenticator::findings::Severity;
+use keywright_core::authenticator::ledger::Need;
 use keywright_core::authenticator::plan::{Outcome, Step, World};
 use keywright_core::manifest;
 use keywright_core::manifest::plan::Refusal;
 use keywright_core::manifest::state::{Authenticator, Owner};
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 /// What is there of these services and of a manager's, what there is to grant and to undo, and what speaks against it.
 pub fn look(
@@ -24,6 +25,7 @@ pub fn look(
         "SELECT a.service FROM keywright.authenticators AS a WHERE a.managed_by = $1 ORDER BY a.service";
     let mut found = HashMap::new();
     let mut refusals = Vec::new();
+    let mut granted = HashSet::new();
     let owned: Vec<String> = match manager {
         Some(manager) => spi::read(OWNED, &[manager.into()], |row| row.must(1)),
         None => Vec::new(),
@@ -40,7 +42,7 @@ pub fn look(
         findings.retain(|finding| finding.severity == Severity::Error);
         let needs = world.needs(desired, resolve);
         let steps = world.settle(&desired.service, &needs);
-        let state = state(desired, described(&world, &steps));
+        let state = state(desired, described(&world, &steps, &mut granted));
         // Nothing is granted anew, so nothing speaks against it, as for grant_authenticator.
         if state.is_there && state.differs.is_empty() && status::is_settled(desired) {
             findings.clear();
@@ -55,7 +57,7 @@ pub fn look(
     for service in owned {
         if let Entry::Vacant(other) = found.entry(service) {
             let steps = world.settle(other.key(), &[]);
-            let grants = described(&world, &steps);
+            let grants = described(&world, &steps, &mut granted);
             let owner = Owner { manager: manager.map(str::to_owned), built_in: false };
             other.insert(Authenticator { is_there: true, differs: Vec::new(), grants, owner });
         }
@@ -63,10 +65,14 @@ pub fn look(
     (found, refusals)
 }
 
-fn described(world: &World, steps: &[Step]) -> Vec<String> {
+/// What a service before this one is granted, is there by then.
+fn described(world: &World, steps: &[Step], granted: &mut HashSet<Need>) -> Vec<String> {
     let named = |step: &Step| {
         let (action, object) = describe(world, step);
         match step.outcome {
+            Outcome::Done if !granted.insert(step.need) => {
+                format!("{action} {object}: {}", Outcome::Present.as_str())
+            }
             Outcome::Done | Outcome::Undone => format!("{action} {object}"),
             outcome => format!("{action} {object}: {}", outcome.as_str()),
         }
