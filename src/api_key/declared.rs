@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 pub fn interval(duration: Duration) -> Interval {
     Interval::new(duration.months, duration.days, duration.micros)
-        .unwrap_or_else(|_| unreachable!("a duration is never infinite"))
+        .unwrap_or_else(|_| unreachable!("a duration has one sign"))
 }
 
 /// When keys minted now would expire, by their lifetimes; or why one would not.
@@ -86,11 +86,7 @@ pub fn verdict(
     held: &Held,
     started: pg_sys::TimestampTz,
 ) -> Result<Verdict, Failure<'static>> {
-    let token = match held {
-        Held::Nothing => None,
-        Held::Token(token) => Some(token.expose().as_bytes()),
-    };
-    ensure::judge(entry, token, started)
+    ensure::judge(entry, held.token(), started)
 }
 
 /// A key that is to be minted.

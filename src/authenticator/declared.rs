@@ -4,7 +4,7 @@ use super::caller::Caller;
 use super::desired::{self, Wanted};
 use super::{describe, grant, not_allowed, preflight, queue, revoke, status, world};
 use crate::error::{Failure, code_of};
-use crate::spi;
+use crate::{args, spi};
 use keywright_core::authenticator::Desired;
 use keywright_core::authenticator::findings::Severity;
 use keywright_core::authenticator::ledger::Need;
@@ -69,6 +69,8 @@ pub fn look(
 fn described(world: &World, steps: &[Step], granted: &mut HashSet<Need>) -> Vec<String> {
     let named = |step: &Step| {
         let (action, object) = describe(world, step);
+        // A role belongs to the cluster, and its name may not fit the encoding of the database.
+        let object = args::readable(object.as_bytes());
         match step.outcome {
             Outcome::Done if !granted.insert(step.need) => {
                 format!("{action} {object}: {}", Outcome::Present.as_str())

@@ -24,11 +24,7 @@ pub fn find(names: &[String], manager: Option<&str>) -> Vec<(String, GatewayKey)
 
 /// What is to be said of the token that the caller has stored.
 pub fn verdict(entry: &manifest::GatewayKey, held: &Held, started: pg_sys::TimestampTz) -> Verdict {
-    let token = match held {
-        Held::Nothing => None,
-        Held::Token(token) => Some(token.expose().as_bytes()),
-    };
-    match judge(entry.name.as_bytes(), token) {
+    match judge(entry.name.as_bytes(), held.token()) {
         Ok(_) => Verdict::Keep,
         Err(reason) => match holder(entry.name.as_bytes()) {
             None => Verdict::Replace(if reason == "superseded" { reason } else { "missing" }),

@@ -218,6 +218,16 @@ pub enum Held {
     Token(Secret),
 }
 
+impl Held {
+    /// The token in clear, to be compared and no more.
+    pub fn token(&self) -> Option<&[u8]> {
+        match self {
+            Held::Nothing => None,
+            Held::Token(token) => Some(token.expose().as_bytes()),
+        }
+    }
+}
+
 /// What a service needs of Postgres roles.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
