@@ -77,5 +77,6 @@ extension_sql_file!("../sql/schema/99_privileges.sql", name = "privileges", fina
 pub extern "C-unwind" fn _PG_init() {
     error::no_backtraces();
     settings::define();
+    probe::watch_relations();
     request::watch_transactions();
 }

@@ -3,16 +3,27 @@
 use keywright_core::secret::wipe;
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary as guarded;
 use pgrx::{AnyElement, IntoDatum, pg_sys};
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char};
 
-thread_local! {
-    /// The row types of our functions, by function. The OUT parameters of a function never change without
-    /// its oid changing, so an entry is never wrong.
-    static SHAPES: RefCell<HashMap<pg_sys::Oid, pg_sys::TupleDesc>> = RefCell::default();
+/// The row type of a function.
+#[derive(Clone, Copy)]
+enum Shape {
+    /// That of OUT parameters: they never change without the function's oid changing, so it is kept for the process.
+    Parameters(pg_sys::TupleDesc),
+    /// A type of its own, which Postgres keeps, and knows when it changes.
+    Named(pg_sys::Oid),
 }
+
+thread_local! {
+    /// By function. A vector, for there are few.
+    static SHAPES: RefCell<Vec<(pg_sys::Oid, Shape)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// More columns than any function has.
+const MOST: usize = 24;
 
 /// A finished row; null stands for "no row".
 #[derive(Debug)]
@@ -28,15 +39,41 @@ impl Record {
     /// `columns` must have the number and the types of the OUT parameters, which the SQL declares.
     pub fn new(fcinfo: pg_sys::FunctionCallInfo, columns: &[Option<pg_sys::Datum>]) -> Record {
         let (mut values, mut nulls) = split(columns);
-        // SAFETY: `shape` is a blessed descriptor that lives as long as the process; it has as many columns
-        // as both arrays, and heap_form_tuple copies what it is given.
-        unsafe {
+        // SAFETY: a descriptor of the function's row type, held until the row is made; it has as many columns as both
+        // arrays, and heap_form_tuple copies what it is given. Nothing behind the guard is dropped (`probe::raw`).
+        let made = unsafe {
             let shape = shape(fcinfo);
-            assert_eq!((*shape).natts as usize, columns.len(), "columns of a result");
-            let tuple = pg_sys::heap_form_tuple(shape, values.as_mut_ptr(), nulls.as_mut_ptr());
-            Record(Some(pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data)))
-        }
+            guarded(|| {
+                let (descriptor, is_held) = match shape {
+                    Shape::Parameters(descriptor) => (descriptor, false),
+                    Shape::Named(oid) => (lookup_rowtype_tupdesc(oid, -1), true),
+                };
+                let fits = (*descriptor).natts as usize == columns.len();
+                let made = fits.then(|| {
+                    let tuple = heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+                    HeapTupleHeaderGetDatum((*tuple).t_data)
+                });
+                if is_held {
+                    DecrTupleDescRefCount(descriptor);
+                }
+                made
+            })
+        };
+        assert!(made.is_some(), "columns of a result");
+        Record(made)
     }
+}
+
+// The bare functions behind those of `pg_sys`, for one guard around all.
+unsafe extern "C-unwind" {
+    fn lookup_rowtype_tupdesc(oid: pg_sys::Oid, modifier: i32) -> pg_sys::TupleDesc;
+    fn DecrTupleDescRefCount(descriptor: pg_sys::TupleDesc);
+    fn heap_form_tuple(
+        descriptor: pg_sys::TupleDesc,
+        values: *mut pg_sys::Datum,
+        nulls: *mut bool,
+    ) -> pg_sys::HeapTuple;
+    fn HeapTupleHeaderGetDatum(tuple: pg_sys::HeapTupleHeader) -> pg_sys::Datum;
 }
 
 // SAFETY: the datum was made in the memory context of the call, as the function's result must be.
@@ -164,28 +201,39 @@ unsafe impl BoxRet for Nothing {
     }
 }
 
-fn split(columns: &[Option<pg_sys::Datum>]) -> (Vec<pg_sys::Datum>, Vec<bool>) {
-    columns.iter().map(|column| (column.unwrap_or(pg_sys::Datum::null()), column.is_none())).unzip()
+fn split(columns: &[Option<pg_sys::Datum>]) -> ([pg_sys::Datum; MOST], [bool; MOST]) {
+    let (mut values, mut nulls) = ([pg_sys::Datum::null(); MOST], [true; MOST]);
+    for (at, column) in columns.iter().enumerate() {
+        (values[at], nulls[at]) = (column.unwrap_or(pg_sys::Datum::null()), column.is_none());
+    }
+    (values, nulls)
 }
 
 /// # Safety
 /// `fcinfo` is the one the current function was called with.
-unsafe fn shape(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::TupleDesc {
+unsafe fn shape(fcinfo: pg_sys::FunctionCallInfo) -> Shape {
     // SAFETY: Postgres fills flinfo for every call by the function manager.
     let oid = unsafe { (*(*fcinfo).flinfo).fn_oid };
-    if let Some(shape) = SHAPES.with_borrow(|shapes| shapes.get(&oid).copied()) {
+    let known = |shapes: &Vec<(pg_sys::Oid, Shape)>| {
+        shapes.iter().find(|(function, _)| *function == oid).map(|(_, shape)| *shape)
+    };
+    if let Some(shape) = SHAPES.with_borrow(known) {
         return shape;
     }
-    let mut shape: pg_sys::TupleDesc = std::ptr::null_mut();
+    let (mut result, mut descriptor) = (pg_sys::InvalidOid, std::ptr::null_mut());
     // SAFETY: the copy is made in the context that lives as long as the process, and only then blessed.
     let shape = unsafe {
-        pg_sys::get_call_result_type(fcinfo, std::ptr::null_mut(), &mut shape);
-        assert!(!shape.is_null(), "function has no OUT parameters");
-        let before = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
-        let copy = pg_sys::BlessTupleDesc(pg_sys::CreateTupleDescCopy(shape));
-        pg_sys::MemoryContextSwitchTo(before);
-        copy
+        match pg_sys::get_call_result_type(fcinfo, &mut result, &mut descriptor) {
+            pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE if result != pg_sys::RECORDOID => Shape::Named(result),
+            _ => {
+                assert!(!descriptor.is_null(), "function has no OUT parameters");
+                let before = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
+                let copy = pg_sys::BlessTupleDesc(pg_sys::CreateTupleDescCopy(descriptor));
+                pg_sys::MemoryContextSwitchTo(before);
+                Shape::Parameters(copy)
+            }
+        }
     };
-    SHAPES.with_borrow_mut(|shapes| shapes.insert(oid, shape));
+    SHAPES.with_borrow_mut(|shapes| shapes.push((oid, shape)));
     shape
 }

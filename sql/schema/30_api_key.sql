@@ -191,10 +191,22 @@ Errors: 23514 api_keys_name_check; 22023 malformed argument; 42704 no such user;
 
 -- Per request or per row: these parse no SQL and read with the caller''s own rights nothing at all, so they
 -- carry neither SECURITY DEFINER nor a search_path.
-CREATE FUNCTION keywright.verify_api_key(
-  token text,
-  OUT active boolean, OUT key_id text, OUT user_id uuid, OUT username text, OUT name text,
-  OUT scopes text[], OUT allow_list text[], OUT expires_at timestamptz)
+-- A type of its own, because Postgres puts together the row type of OUT parameters anew for each execution, which costs
+-- as much as finding the key.
+CREATE TYPE keywright.verified_api_key AS (
+  active boolean, key_id text, user_id uuid, username text, name text, scopes text[], allow_list text[],
+  expires_at timestamptz);
+COMMENT ON TYPE keywright.verified_api_key IS 'What is known of a live API key (RFC 7662); of any other, that it is not active.';
+COMMENT ON COLUMN keywright.verified_api_key.active IS 'True for a live key. Otherwise all else is null.';
+COMMENT ON COLUMN keywright.verified_api_key.key_id IS 'The public 10 characters of the token.';
+COMMENT ON COLUMN keywright.verified_api_key.user_id IS 'The owner.';
+COMMENT ON COLUMN keywright.verified_api_key.username IS 'The owner''s name.';
+COMMENT ON COLUMN keywright.verified_api_key.name IS 'The key''s name.';
+COMMENT ON COLUMN keywright.verified_api_key.scopes IS 'What the key may do.';
+COMMENT ON COLUMN keywright.verified_api_key.allow_list IS 'What the key may be used on.';
+COMMENT ON COLUMN keywright.verified_api_key.expires_at IS 'The key is dead from this moment on.';
+
+CREATE FUNCTION keywright.verify_api_key(token text) RETURNS keywright.verified_api_key
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100
 AS 'MODULE_PATHNAME', 'verify_api_key_wrapper';
 COMMENT ON FUNCTION keywright.verify_api_key(text) IS
@@ -213,21 +225,15 @@ COMMENT ON FUNCTION keywright.verify_api_keys(text[]) IS
 'verify_api_key for many tokens at once, all under one snapshot.
 Result: one row per element, in order: ordinality (from 1), then the columns of verify_api_key. No row for a null or empty array.';
 
-CREATE FUNCTION keywright.verify_api_key_digest(
-  INOUT key_id text, digest bytea,
-  OUT active boolean, OUT user_id uuid, OUT username text, OUT name text,
-  OUT scopes text[], OUT allow_list text[], OUT expires_at timestamptz)
+CREATE FUNCTION keywright.verify_api_key_digest(key_id text, digest bytea) RETURNS keywright.verified_api_key
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100
 AS 'MODULE_PATHNAME', 'verify_api_key_digest_wrapper';
 COMMENT ON FUNCTION keywright.verify_api_key_digest(text, bytea) IS
 'verify_api_key for callers that do not want to send the secret to the database.
 Arguments: key_id (the 10 characters after the brand); digest (SHA-256 of the 22-character secret, 32 bytes). Whoever can read the stored hashes could pass one here: the caller must compute it from a token it was shown.
-Result: the columns of verify_api_key, key_id first.';
+Result: the row of verify_api_key.';
 
-CREATE FUNCTION keywright.authenticate_api_key(
-  token text,
-  OUT active boolean, OUT key_id text, OUT user_id uuid, OUT username text, OUT name text,
-  OUT scopes text[], OUT allow_list text[], OUT expires_at timestamptz)
+CREATE FUNCTION keywright.authenticate_api_key(token text) RETURNS keywright.verified_api_key
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100
 AS 'MODULE_PATHNAME', 'authenticate_api_key_wrapper';
 COMMENT ON FUNCTION keywright.authenticate_api_key(text) IS
@@ -235,10 +241,8 @@ COMMENT ON FUNCTION keywright.authenticate_api_key(text) IS
 Result: the row of verify_api_key, active always true.
 Errors: 28000 the token is not a live API key, one message whatever the cause.';
 
-CREATE FUNCTION keywright.authorize_api_key(
-  token text, permission text, resource text DEFAULT NULL,
-  OUT active boolean, OUT key_id text, OUT user_id uuid, OUT username text, OUT name text,
-  OUT scopes text[], OUT allow_list text[], OUT expires_at timestamptz)
+CREATE FUNCTION keywright.authorize_api_key(token text, permission text, resource text DEFAULT NULL)
+RETURNS keywright.verified_api_key
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 200
 AS 'MODULE_PATHNAME', 'authorize_api_key_wrapper';
 COMMENT ON FUNCTION keywright.authorize_api_key(text, text, text) IS

@@ -17,6 +17,12 @@ BEGIN
          WHERE c.relnamespace OPERATOR(pg_catalog.=) 'keywright'::pg_catalog.regnamespace
            AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'v']::pg_catalog."char"[])
         UNION ALL
+        SELECT 'TYPE', t.oid::pg_catalog.regtype::pg_catalog.text,
+               coalesce(t.typacl, pg_catalog.acldefault('T', t.typowner)), t.typowner
+          FROM pg_catalog.pg_type AS t JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) t.typrelid
+         WHERE t.typnamespace OPERATOR(pg_catalog.=) 'keywright'::pg_catalog.regnamespace
+           AND c.relkind OPERATOR(pg_catalog.=) 'c'
+        UNION ALL
         SELECT 'ROUTINE', p.oid::pg_catalog.regprocedure::pg_catalog.text,
                coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)), p.proowner
           FROM pg_catalog.pg_proc AS p

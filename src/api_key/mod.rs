@@ -18,7 +18,21 @@ use crate::probe::Keyed;
 use pgrx::pg_sys;
 
 /// How verification finds a key.
-pub const BY_ID: Keyed = Keyed { table: c"api_keys", index: c"api_keys_pkey", equal: &[pg_sys::F_TEXTEQ] };
+pub static BY_ID: Keyed = Keyed::new(
+    c"api_keys",
+    c"api_keys_pkey",
+    &[pg_sys::F_TEXTEQ],
+    &[
+        pg_sys::TEXTOID,
+        pg_sys::UUIDOID,
+        pg_sys::TEXTOID,
+        pg_sys::BYTEAOID,
+        pg_sys::TIMESTAMPTZOID,
+        pg_sys::TIMESTAMPTZOID,
+        pg_sys::TEXTARRAYOID,
+        pg_sys::TEXTARRAYOID,
+    ],
+);
 
 /// Columns of `keywright.api_keys`, as its CREATE TABLE has them.
 pub mod column {

@@ -52,14 +52,9 @@ fn verify_api_key_digest(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Record, ErrorReport> {
     let id = key_id.filter(|id| is_key_id(id)).and_then(|id| str::from_utf8(id).ok());
-    let record = |[active, key_id, rest @ ..]: Columns| {
-        let mut columns = vec![key_id, active];
-        columns.extend(rest);
-        Record::new(fcinfo, &columns)
-    };
     match id.zip(digest.and_then(|digest| digest.try_into().ok())) {
-        Some(presented) => Ok(verify(&reader()?, presented, |columns, _| record(columns))),
-        None => Ok(record(inactive())),
+        Some(presented) => Ok(verify(&reader()?, presented, |columns, _| Record::new(fcinfo, &columns))),
+        None => Ok(Record::new(fcinfo, &inactive())),
     }
 }
 

@@ -14,10 +14,22 @@ use keywright_core::resource::Resource;
 use pgrx::datum::Uuid;
 use pgrx::{IntoDatum, pg_sys};
 
-const BINDINGS_BY_USER: Keyed =
-    Keyed { table: c"role_bindings", index: c"role_bindings_key", equal: &[pg_sys::F_UUID_EQ] };
-const ROLES_BY_NAME: Keyed = Keyed { table: c"roles", index: c"roles_pkey", equal: &[pg_sys::F_TEXTEQ] };
-const SCOPES_BY_NAME: Keyed = Keyed { table: c"scopes", index: c"scopes_pkey", equal: &[pg_sys::F_TEXTEQ] };
+static BINDINGS_BY_USER: Keyed = Keyed::new(
+    c"role_bindings",
+    c"role_bindings_key",
+    &[pg_sys::F_UUID_EQ],
+    &[pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::TEXTOID],
+);
+static ROLES_BY_NAME: Keyed = Keyed::new(
+    c"roles",
+    c"roles_pkey",
+    &[pg_sys::F_TEXTEQ],
+    &[pg_sys::TEXTOID, pg_sys::TEXTARRAYOID, pg_sys::INT2OID],
+)
+.again_by(column::role::NAME);
+static SCOPES_BY_NAME: Keyed =
+    Keyed::new(c"scopes", c"scopes_pkey", &[pg_sys::F_TEXTEQ], &[pg_sys::TEXTOID, pg_sys::TEXTARRAYOID])
+        .again_by(column::scope::NAME);
 
 /// Positions in a `Source`; keys and owners come first, as verification has them.
 pub const OWNERS: usize = 1;
@@ -34,10 +46,12 @@ mod column {
         pub const RESOURCE_ID: i32 = 6;
     }
     pub mod role {
+        pub const NAME: i32 = 1;
         pub const PERMISSIONS: i32 = 2;
         pub const LEVEL: i32 = 3;
     }
     pub mod scope {
+        pub const NAME: i32 = 1;
         pub const PERMISSIONS: i32 = 2;
     }
 }

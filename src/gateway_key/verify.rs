@@ -8,8 +8,20 @@ use keywright_core::token::GatewayKey;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, pg_extern, pg_sys};
 
-const BY_PREFIX: Keyed =
-    Keyed { table: c"gateway_keys", index: c"gateway_keys_secret_prefix_key", equal: &[pg_sys::F_TEXTEQ] };
+static BY_PREFIX: Keyed = Keyed::new(
+    c"gateway_keys",
+    c"gateway_keys_secret_prefix_key",
+    &[pg_sys::F_TEXTEQ],
+    &[
+        pg_sys::UUIDOID,
+        pg_sys::TEXTOID,
+        pg_sys::TEXTOID,
+        pg_sys::BYTEAOID,
+        pg_sys::TIMESTAMPTZOID,
+        pg_sys::TIMESTAMPTZOID,
+        pg_sys::TIMESTAMPTZOID,
+    ],
+);
 
 /// Columns of `keywright.gateway_keys`, as its CREATE TABLE has them.
 mod column {

@@ -15,15 +15,13 @@ use keywright_core::resource::Resource;
 use pgrx::{IntoDatum, pg_sys};
 
 /// How a permission check finds a resource.
-pub const BY_ID: Keyed =
-    Keyed { table: c"resources", index: c"resources_pkey", equal: &[pg_sys::F_TEXTEQ, pg_sys::F_TEXTEQ] };
+pub static BY_ID: Keyed = Keyed::new(c"resources", c"resources_pkey", BY_TWO, COLUMNS);
 
 /// How what lies below one is found.
-pub const BY_PARENT: Keyed = Keyed {
-    table: c"resources",
-    index: c"resources_parent_idx",
-    equal: &[pg_sys::F_TEXTEQ, pg_sys::F_TEXTEQ],
-};
+pub static BY_PARENT: Keyed = Keyed::new(c"resources", c"resources_parent_idx", BY_TWO, COLUMNS);
+
+const BY_TWO: &[u32] = &[pg_sys::F_TEXTEQ; 2];
+const COLUMNS: &[pg_sys::Oid] = &[pg_sys::TEXTOID; 4];
 
 /// Columns of `keywright.resources`, as its CREATE TABLE has them.
 mod column {

@@ -17,10 +17,29 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, pg_extern, pg_sys};
 
 /// How verification finds an owner.
-pub const BY_ID: Keyed = Keyed { table: c"users", index: c"users_pkey", equal: &[pg_sys::F_UUID_EQ] };
+pub static BY_ID: Keyed = Keyed::new(
+    c"users",
+    c"users_pkey",
+    &[pg_sys::F_UUID_EQ],
+    &[
+        pg_sys::UUIDOID,
+        pg_sys::TEXTOID,
+        pg_sys::TEXTOID,
+        pg_sys::TEXTOID,
+        pg_sys::TEXTOID,
+        pg_sys::TEXTOID,
+        pg_sys::TEXTOID,
+        pg_sys::TEXTOID,
+        pg_sys::TIMESTAMPTZOID,
+        pg_sys::TIMESTAMPTZOID,
+        pg_sys::TIMESTAMPTZOID,
+    ],
+)
+.again_by(column::USER_ID);
 
 /// Columns of `keywright.users`, as its CREATE TABLE has them.
 pub mod column {
+    pub const USER_ID: i32 = 1;
     pub const USERNAME: i32 = 2;
     pub const STATUS: i32 = 4;
     pub const DB_ROLE: i32 = 7;

@@ -1,0 +1,379 @@
+//! Trips into Postgres: what is done together behind one guard.
+//!
+//! pgrx guards each call on its own, which costs as much as a call like these. Here Postgres is called as C calls it, and
+//! its errors jump over the functions of this file, so none of them may hold anything that is dropped: numbers,
+//! pointers and borrowed arrays only.
+
+use super::{LOCK, WATCHED};
+use pgrx::pg_sys;
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary as guarded;
+use std::ptr::null_mut;
+
+// The bare functions behind those of `pg_sys`, with the same signatures.
+unsafe extern "C-unwind" {
+    fn LockRelationOid(relation: pg_sys::Oid, mode: pg_sys::LOCKMODE);
+    fn UnlockRelationOid(relation: pg_sys::Oid, mode: pg_sys::LOCKMODE);
+    fn RelationIdGetRelation(relation: pg_sys::Oid) -> pg_sys::Relation;
+    fn relation_close(relation: pg_sys::Relation, mode: pg_sys::LOCKMODE);
+    fn pgstat_init_relation(relation: pg_sys::Relation);
+    fn GetNonHistoricCatalogSnapshot(relation: pg_sys::Oid) -> pg_sys::Snapshot;
+    fn RegisterSnapshot(snapshot: pg_sys::Snapshot) -> pg_sys::Snapshot;
+    fn UnregisterSnapshot(snapshot: pg_sys::Snapshot);
+    fn table_slot_create(
+        relation: pg_sys::Relation,
+        list: *mut *mut pg_sys::List,
+    ) -> *mut pg_sys::TupleTableSlot;
+    fn slot_getsomeattrs_int(slot: *mut pg_sys::TupleTableSlot, count: i32);
+    fn ExecStorePinnedBufferHeapTuple(
+        tuple: pg_sys::HeapTuple,
+        slot: *mut pg_sys::TupleTableSlot,
+        buffer: pg_sys::Buffer,
+    ) -> *mut pg_sys::TupleTableSlot;
+    fn ExecDropSingleTupleTableSlot(slot: *mut pg_sys::TupleTableSlot);
+    fn ScanKeyInit(
+        entry: pg_sys::ScanKey,
+        column: pg_sys::AttrNumber,
+        strategy: pg_sys::StrategyNumber,
+        procedure: pg_sys::RegProcedure,
+        argument: pg_sys::Datum,
+    );
+    #[cfg(not(feature = "pg18"))]
+    fn index_beginscan(
+        table: pg_sys::Relation,
+        index: pg_sys::Relation,
+        snapshot: pg_sys::Snapshot,
+        keys: i32,
+        orders: i32,
+    ) -> pg_sys::IndexScanDesc;
+    #[cfg(feature = "pg18")]
+    fn index_beginscan(
+        table: pg_sys::Relation,
+        index: pg_sys::Relation,
+        snapshot: pg_sys::Snapshot,
+        instrumentation: *mut pg_sys::IndexScanInstrumentation,
+        keys: i32,
+        orders: i32,
+    ) -> pg_sys::IndexScanDesc;
+    fn index_rescan(
+        scan: pg_sys::IndexScanDesc,
+        keys: pg_sys::ScanKey,
+        count: i32,
+        orders: pg_sys::ScanKey,
+        order_count: i32,
+    );
+    fn index_getnext_tid(
+        scan: pg_sys::IndexScanDesc,
+        direction: pg_sys::ScanDirection::Type,
+    ) -> pg_sys::ItemPointer;
+    fn index_fetch_heap(scan: pg_sys::IndexScanDesc, slot: *mut pg_sys::TupleTableSlot) -> bool;
+    fn index_endscan(scan: pg_sys::IndexScanDesc);
+    fn ReadRecentBuffer(
+        file: Locator,
+        fork: pg_sys::ForkNumber::Type,
+        block: pg_sys::BlockNumber,
+        buffer: pg_sys::Buffer,
+    ) -> bool;
+    fn ReleaseBuffer(buffer: pg_sys::Buffer);
+    fn LockBuffer(buffer: pg_sys::Buffer, mode: i32);
+    fn heap_hot_search_buffer(
+        place: pg_sys::ItemPointer,
+        relation: pg_sys::Relation,
+        buffer: pg_sys::Buffer,
+        snapshot: pg_sys::Snapshot,
+        tuple: pg_sys::HeapTuple,
+        all_dead: *mut bool,
+        first: bool,
+    ) -> bool;
+}
+
+#[cfg(feature = "pg15")]
+pub type Locator = pg_sys::RelFileNode;
+#[cfg(not(feature = "pg15"))]
+pub type Locator = pg_sys::RelFileLocator;
+
+/// A table that is open for look-ups, its index and the slot rows come in: null until they are needed.
+#[derive(Debug, Clone, Copy)]
+pub struct Open {
+    pub table: pg_sys::Relation,
+    pub index: pg_sys::Relation,
+    pub slot: *mut pg_sys::TupleTableSlot,
+}
+
+impl Open {
+    pub const NOTHING: Open = Open { table: null_mut(), index: null_mut(), slot: null_mut() };
+}
+
+/// Locks and opens a relation; null, and no lock, when it is gone.
+///
+/// # Safety
+/// A transaction is running.
+pub unsafe fn lock(relation: pg_sys::Oid) -> pg_sys::Relation {
+    // SAFETY: the caller's promise; nothing here is dropped.
+    unsafe { guarded(|| lock_bare(relation)) }
+}
+
+/// As try_relation_open does, but for a look into the catalog that is not needed: a relation that is gone has no entry.
+///
+/// # Safety
+/// As for `lock`, behind a guard.
+unsafe fn lock_bare(oid: pg_sys::Oid) -> pg_sys::Relation {
+    // SAFETY: the lock is taken before the relation is looked at, so what is known of it is up to date.
+    unsafe {
+        LockRelationOid(oid, LOCK);
+        let relation = RelationIdGetRelation(oid);
+        if relation.is_null() {
+            UnlockRelationOid(oid, LOCK);
+        } else {
+            pgstat_init_relation(relation);
+        }
+        relation
+    }
+}
+
+/// Locks and opens these tables and takes a snapshot, which is null when some table is gone or is not what it was in
+/// this generation.
+///
+/// # Safety
+/// A transaction is running. What was opened and taken is given to `leave`.
+pub unsafe fn enter<const N: usize>(
+    tables: [pg_sys::Oid; N],
+    generation: u32,
+) -> ([Open; N], pg_sys::Snapshot) {
+    let mut open = [Open::NOTHING; N];
+    let mut snapshot = null_mut();
+    // SAFETY: the caller's promise; nothing here is dropped. For a relation that is no catalogue this is always a new
+    // snapshot, also in parallel mode and on a standby. Registered, so that it outlives later invalidation messages.
+    unsafe {
+        guarded(|| {
+            let mut complete = true;
+            for at in 0..N {
+                open[at].table = lock_bare(tables[at]);
+                complete &= !open[at].table.is_null();
+            }
+            if complete && WATCHED.generation() == generation {
+                snapshot = RegisterSnapshot(GetNonHistoricCatalogSnapshot(pg_sys::InvalidOid));
+            }
+        });
+    }
+    (open, snapshot)
+}
+
+/// Closes and unlocks what is open, and lets go of the snapshot if there is one.
+///
+/// # Safety
+/// All of it is from `enter` and `search`, and given here once.
+pub unsafe fn leave(open: &[Open], snapshot: pg_sys::Snapshot) {
+    // SAFETY: the caller's promise; nothing here is dropped.
+    unsafe {
+        guarded(|| {
+            for &Open { table, index, slot } in open {
+                if !slot.is_null() {
+                    ExecDropSingleTupleTableSlot(slot);
+                }
+                if !index.is_null() {
+                    relation_close(index, LOCK);
+                }
+                if !table.is_null() {
+                    relation_close(table, LOCK);
+                }
+            }
+            if !snapshot.is_null() {
+                UnregisterSnapshot(snapshot);
+            }
+        });
+    }
+}
+
+/// # Safety
+/// The relation is from `lock`.
+pub unsafe fn close(relation: pg_sys::Relation) {
+    // SAFETY: the caller's promise; nothing here is dropped.
+    unsafe { guarded(|| relation_close(relation, LOCK)) }
+}
+
+/// A look-up: how many columns of the row are wanted, and the key.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    pub snapshot: pg_sys::Snapshot,
+    pub columns: i32,
+    pub equal: &'a [u32],
+    pub key: &'a [pg_sys::Datum],
+}
+
+/// # Safety
+/// As for `search`, behind a guard.
+unsafe fn begin_bare(open: &mut Open, question: &Question) -> pg_sys::IndexScanDesc {
+    const MOST: usize = 2;
+    let mut keys = [pg_sys::ScanKeyData::default(); MOST];
+    let count = question.key.len().min(MOST);
+    // SAFETY: table and index are open. The keys' types are those of the index's first columns, their collation "C" like
+    // the columns'; the scan copies them.
+    unsafe {
+        if open.slot.is_null() {
+            open.slot = table_slot_create(open.table, null_mut());
+        }
+        #[cfg(not(feature = "pg18"))]
+        let scan = index_beginscan(open.table, open.index, question.snapshot, count as i32, 0);
+        #[cfg(feature = "pg18")]
+        let scan = index_beginscan(open.table, open.index, question.snapshot, null_mut(), count as i32, 0);
+        for (at, entry) in keys.iter_mut().enumerate().take(count) {
+            ScanKeyInit(
+                entry,
+                at as pg_sys::AttrNumber + 1,
+                pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
+                pg_sys::Oid::from(question.equal[at]),
+                question.key[at],
+            );
+        }
+        index_rescan(scan, keys.as_mut_ptr(), count as i32, null_mut(), 0);
+        scan
+    }
+}
+
+/// The next row of a scan comes into the slot, taken apart. The place is the one the index gave.
+///
+/// # Safety
+/// The scan is one of this table, behind a guard.
+unsafe fn next_bare(
+    scan: pg_sys::IndexScanDesc,
+    slot: *mut pg_sys::TupleTableSlot,
+    columns: i32,
+) -> Option<pg_sys::ItemPointerData> {
+    // SAFETY: the place is copied before it is followed, which changes it. The table has as many columns.
+    unsafe {
+        loop {
+            let place = index_getnext_tid(scan, pg_sys::ScanDirection::ForwardScanDirection);
+            if place.is_null() {
+                return None;
+            }
+            let place = *place;
+            if index_fetch_heap(scan, slot) {
+                slot_getsomeattrs_int(slot, columns);
+                return Some(place);
+            }
+        }
+    }
+}
+
+/// Opens the index, if it is not open and is still what it was in this generation; false otherwise.
+///
+/// # Safety
+/// A transaction is running, behind a guard.
+unsafe fn open_index_bare(open: &mut Open, index: pg_sys::Oid, generation: u32) -> bool {
+    if open.index.is_null() && index != pg_sys::InvalidOid {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let found = lock_bare(index);
+            if WATCHED.generation() == generation {
+                open.index = found;
+            } else if !found.is_null() {
+                relation_close(found, LOCK);
+            }
+        }
+    }
+    !open.index.is_null()
+}
+
+/// The first row with this key comes into the slot, taken apart, and stays there until the next look-up. Opens the index
+/// if it is not; nothing is searched, and the index is not open, if it is not what it was in this generation.
+///
+/// # Safety
+/// The table is open and has as many columns as are wanted; the index is a B-tree on it over types that these functions
+/// compare, and has as many columns as the key has values, which are of these types.
+pub unsafe fn search(
+    open: &mut Open,
+    index: pg_sys::Oid,
+    generation: u32,
+    question: Question,
+) -> Option<pg_sys::ItemPointerData> {
+    let mut place = None;
+    // SAFETY: the caller's promise; nothing here is dropped. The slot keeps the row's page pinned when the scan has ended.
+    unsafe {
+        guarded(|| {
+            if open_index_bare(open, index, generation) {
+                let scan = begin_bare(open, &question);
+                place = next_bare(scan, open.slot, question.columns);
+                index_endscan(scan);
+            }
+        });
+    }
+    place
+}
+
+/// A scan for every row with this key; null, if the index is not open and not what it was.
+///
+/// # Safety
+/// As for `search`. The scan is given to `end`.
+pub unsafe fn begin(
+    open: &mut Open,
+    index: pg_sys::Oid,
+    generation: u32,
+    question: Question,
+) -> pg_sys::IndexScanDesc {
+    let mut scan = null_mut();
+    // SAFETY: the caller's promise; nothing here is dropped.
+    unsafe {
+        guarded(|| {
+            if open_index_bare(open, index, generation) {
+                scan = begin_bare(open, &question);
+            }
+        });
+    }
+    scan
+}
+
+/// # Safety
+/// The scan is from `begin`, on the same table.
+pub unsafe fn next(scan: pg_sys::IndexScanDesc, open: &Open, columns: i32) -> bool {
+    // SAFETY: the caller's promise; nothing here is dropped.
+    unsafe { guarded(|| next_bare(scan, open.slot, columns).is_some()) }
+}
+
+/// # Safety
+/// The scan is from `begin`, and given here once.
+pub unsafe fn end(scan: pg_sys::IndexScanDesc) {
+    // SAFETY: the caller's promise; nothing here is dropped.
+    unsafe { guarded(|| index_endscan(scan)) }
+}
+
+/// A place in a table, and the buffer that held its page.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    pub file: Locator,
+    pub at: pg_sys::ItemPointerData,
+    pub buffer: pg_sys::Buffer,
+}
+
+/// The row that stands at a place comes into the slot, taken apart, if the buffer still holds that page of that file, and
+/// the snapshot sees it.
+///
+/// # Safety
+/// The table is open, is a heap table, has as many columns, and is stored in this file.
+pub unsafe fn look_again(open: &mut Open, place: &Place, snapshot: pg_sys::Snapshot, columns: i32) -> bool {
+    let Place { file, mut at, buffer } = *place;
+    let block = (u32::from(at.ip_blkid.bi_hi) << 16) | u32::from(at.ip_blkid.bi_lo);
+    // SAFETY: the caller's promise; nothing here is dropped. The row is searched for while its page is pinned and locked, and
+    // the slot, one for such rows as the table is of such, takes over the pin; the row's own room is in the slot.
+    unsafe {
+        guarded(|| {
+            if !ReadRecentBuffer(file, pg_sys::ForkNumber::MAIN_FORKNUM, block, buffer) {
+                return false;
+            }
+            if open.slot.is_null() {
+                open.slot = table_slot_create(open.table, null_mut());
+            }
+            let tuple = &raw mut (*open.slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).base.tupdata;
+            LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
+            let visible =
+                heap_hot_search_buffer(&mut at, open.table, buffer, snapshot, tuple, null_mut(), true);
+            LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
+            if visible {
+                ExecStorePinnedBufferHeapTuple(tuple, open.slot, buffer);
+                slot_getsomeattrs_int(open.slot, columns);
+            } else {
+                ReleaseBuffer(buffer);
+            }
+            visible
+        })
+    }
+}
