@@ -46,7 +46,8 @@ pub fn connect(database: &str) -> Client {
 
 /// A database with keywright and this many live keys, made by COPY. The indexes that are not asked are made
 /// afterwards, as a restore does it.
-pub fn database(name: &str, keys: u64) {
+/// The first of them are expired, as many as are said.
+pub fn database(name: &str, keys: u64, expired: u64) {
     let mut client = connect("postgres");
     client.batch_execute(&format!("CREATE DATABASE {name}")).expect("create database");
     let mut client = connect(name);
@@ -70,13 +71,17 @@ pub fn database(name: &str, keys: u64) {
     let half = keys / 2;
     thread::scope(|scope| {
         for numbers in [0..half, half..keys] {
-            scope.spawn(move || copy_keys(&mut connect(name), numbers));
+            scope.spawn(move || copy_keys(&mut connect(name), numbers, expired));
         }
     });
     for (_, definition) in &later {
         client.batch_execute(definition).expect("create index");
     }
     client.batch_execute("VACUUM (FREEZE, ANALYZE)").expect("vacuum");
+}
+
+pub fn user_of(number: u64) -> u64 {
+    number / KEYS_OF_A_USER
 }
 
 fn user_id(number: u64) -> String {
@@ -94,7 +99,7 @@ fn copy_users(client: &mut Client, keys: u64) {
     copy.finish().expect("users");
 }
 
-pub fn copy_keys(client: &mut Client, numbers: std::ops::Range<u64>) {
+fn copy_keys(client: &mut Client, numbers: std::ops::Range<u64>, expired: u64) {
     client.batch_execute("SET session_replication_role = replica").expect("no triggers");
     let mut copy = client
         .copy_in(
@@ -105,11 +110,18 @@ pub fn copy_keys(client: &mut Client, numbers: std::ops::Range<u64>) {
     for number in numbers {
         let digest: String =
             digest::of(secret(number).as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-        let (id, user) = (id(number), user_id(number / KEYS_OF_A_USER));
-        // No two expire at the same moment, as no two were minted at the same moment.
+        let (id, user) = (id(number), user_id(user_of(number)));
+        // No two expire at the same moment.
+        let (year, day, second) = (
+            if number < expired { 2020 } else { 2100 },
+            1 + number / 86_400 / 1000 % 28,
+            number as f64 / 1000.0,
+        );
+        let (hour, minute) = ((second / 3600.0) as u64 % 24, (second / 60.0) as u64 % 60);
+        let end = format!("{year}-01-{day:02} {hour:02}:{minute:02}:{:06.3}+00", second % 60.0);
         writeln!(
             copy,
-            "{id}\t{user}\tkey-{number}\t\\\\x{digest}\t2100-01-01 00:00:00+00\t{{all}}\t{{*:*}}\t1 year\t2026-01-01 00:00:00+00",
+            "{id}\t{user}\tkey-{number}\t\\\\x{digest}\t{end}\t{{all}}\t{{*:*}}\t1 year\t2026-01-01 00:00:00+00",
         )
         .expect("copy a key");
     }

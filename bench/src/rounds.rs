@@ -16,6 +16,22 @@ impl<'a> Variant<'a> {
     }
 }
 
+/// Numbers that are the same in every run (xorshift).
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
 /// Calls a second, a row a variant, a column a round.
 pub struct Rates {
     pub names: Vec<&'static str>,

@@ -6,12 +6,14 @@ use postgres_protocol::message::frontend;
 use std::error::Error;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 
 pub struct Session {
     stream: UnixStream,
     output: BytesMut,
     input: BytesMut,
     statements: usize,
+    backend: u32,
 }
 
 /// A prepared statement of one session.
@@ -26,12 +28,18 @@ impl Session {
             output: BytesMut::new(),
             input: BytesMut::with_capacity(1 << 16),
             statements: 0,
+            backend: 0,
         };
         let user = environment("PGUSER");
         let parameters = [("user", user.as_str()), ("database", database)];
         frontend::startup_message(parameters, &mut session.output).expect("startup message");
         session.round_trip();
         session
+    }
+
+    /// Keeps the backend on these cores.
+    pub fn pin(&mut self, cores: &str) {
+        pin(self.backend, cores);
     }
 
     pub fn execute(&mut self, sql: &str) -> usize {
@@ -83,6 +91,10 @@ impl Session {
                 match tag {
                     b'E' => panic!("{}", String::from_utf8_lossy(&self.input[5..length]).replace('\0', " ")),
                     b'D' => rows += 1,
+                    b'K' => {
+                        let pid = self.input[5..9].try_into().expect("four bytes");
+                        self.backend = u32::from_be_bytes(pid);
+                    }
                     _ => (),
                 }
                 self.input.advance(length);
@@ -100,4 +112,10 @@ impl Session {
 
 pub fn environment(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run by scripts/bench"))
+}
+
+/// Keeps a process or thread on these cores.
+pub fn pin(process: u32, cores: &str) {
+    let pinned = Command::new("taskset").args(["-p", "-c", cores, &process.to_string()]).output();
+    assert!(pinned.is_ok_and(|output| output.status.success()), "taskset works");
 }

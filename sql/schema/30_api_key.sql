@@ -160,6 +160,58 @@ Arguments: username (the owner); name (1 to 64 lower case letters, digits and si
 Result: key_id; token (43 characters, or 33 while keywright.api_key_brand is empty); expires_at.
 Errors: 23514 api_keys_name_check; 23505 api_keys_name_idx; 22023 malformed argument, with the nearest registered scope or type; 42704 no such user; 55000 the user is suspended.';
 
+CREATE FUNCTION keywright._first_misnamed(names text[]) RETURNS integer
+LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'first_misnamed_wrapper';
+COMMENT ON FUNCTION keywright._first_misnamed(text[]) IS
+'Internal. The position of the first name that no API key may have, from 1; null when there is none.';
+
+CREATE FUNCTION keywright._mint_api_keys(
+  usernames text[], names text[], scopes text[], allow_list text[], lifetime interval, managed_by text,
+  OUT ordinality bigint, OUT username text, OUT name text, OUT key_id text, OUT token text, OUT expires_at timestamptz)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'mint_api_keys_wrapper';
+COMMENT ON FUNCTION keywright._mint_api_keys(text[], text[], text[], text[], interval, text) IS
+'Internal. What mint_api_keys does once the names are known to be right; one row with an ordinality and nulls when that name is taken.';
+
+-- The work_mem keeps the tokens in memory: a longer result would be written to a temporary file.
+CREATE FUNCTION keywright.mint_api_keys(
+  usernames text[], names text[], scopes text[] DEFAULT '{all}', allow_list text[] DEFAULT '{*:*}',
+  lifetime interval DEFAULT '7 days', managed_by text DEFAULT NULL,
+  OUT ordinality bigint, OUT username text, OUT name text, OUT key_id text, OUT token text, OUT expires_at timestamptz)
+RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER ROWS 1000
+SET search_path = pg_catalog, pg_temp SET work_mem = '128MB'
+AS $$
+DECLARE
+  misnamed constant integer := keywright._first_misnamed(names);
+BEGIN
+  IF misnamed IS NOT NULL THEN
+    PERFORM keywright._require_name('api_keys_name_check', (SELECT n.name FROM unnest(names) WITH ORDINALITY AS n (name, at) WHERE n.at = misnamed));
+  END IF;
+  FOR ordinality, username, name, key_id, token, expires_at IN
+    SELECT * FROM keywright._mint_api_keys(usernames, names, scopes, allow_list, lifetime, managed_by)
+  LOOP
+    IF key_id IS NULL THEN
+      PERFORM keywright._refuse('23505', 'api_keys', 'api_keys_name_idx',
+        (SELECT format('user "%s" has a live API key named "%s" already', u.username, n.name)
+           FROM unnest(usernames) WITH ORDINALITY AS u (username, at)
+           JOIN unnest(names) WITH ORDINALITY AS n (name, at) ON n.at = u.at
+          WHERE u.at = ordinality),
+        'One key of a user holds a name at a time. No key was minted.',
+        'Rotate or revoke that key, or choose another name.');
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION keywright.mint_api_keys(text[], text[], text[], text[], interval, text) IS
+'Mints many API keys in one statement: all of them or none. The tokens are in the result and nowhere else; they can not be shown again.
+Arguments: usernames and names (as many of each, at most 100000: the owner and the name of each key); the others as for mint_api_key, the same for every key.
+Result: a row per key, in order: ordinality (from 1), username, name, key_id, token, expires_at. No row for empty arrays. More than 1000 keys leave one audit event and one notification for all.
+Errors: 23514 api_keys_name_check; 23505 api_keys_name_idx, also when a name is asked for twice; 22023 malformed argument; 42704 no such user; 55000 a user is suspended.';
+
 CREATE FUNCTION keywright._ensure_api_key(
   username text, name text, existing_token text, scopes text[], allow_list text[], lifetime interval,
   renew_before interval, managed_by text,

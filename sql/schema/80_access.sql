@@ -12,6 +12,7 @@ SELECT f.signature, c.capability
     ('verify_gateway_key(text)',                                         '{verifier}'),
     ('heartbeat_gateway_key(uuid)',                                      '{verifier}'),
     ('mint_api_key(text,text,text[],text[],interval,text)',              '{issuer,reconciler}'),
+    ('mint_api_keys(text[],text[],text[],text[],interval,text)',         '{issuer,reconciler}'),
     ('ensure_api_key(text,text,text,text[],text[],interval,interval,text)', '{issuer,reconciler}'),
     ('rotate_api_key(text,interval)',                                    '{issuer,reconciler}'),
     ('revoke_api_key(text,text)',                                        '{issuer,reconciler}'),

@@ -6,6 +6,7 @@ pub mod declared;
 mod ensure;
 mod explain;
 mod mint;
+mod mint_many;
 mod purge;
 mod revoke;
 mod rotate;
