@@ -67,12 +67,13 @@ fn connect(database: &str) -> Client {
 pub struct Cluster {
     data: PathBuf,
     port: u16,
+    settings: String,
 }
 
 impl Cluster {
     /// An empty one, with these settings.
     pub fn new(port: u16, settings: &str) -> Cluster {
-        let cluster = Self::place(port);
+        let cluster = Self::place(port, settings);
         let mut initdb = as_server("initdb");
         initdb.args([
             "--username",
@@ -85,35 +86,57 @@ impl Cluster {
             "--no-sync",
         ]);
         succeed(initdb.arg("--pgdata").arg(&cluster.data));
-        cluster.start(settings)
+        cluster.start();
+        cluster
     }
 
     /// A hot standby of this one, or of the one of scripts/with-cluster.
     pub fn standby(port: u16, of: Option<&Cluster>) -> Cluster {
-        let cluster = Self::place(port);
+        Self::standby_with(port, of, "")
+    }
+
+    pub fn standby_with(port: u16, of: Option<&Cluster>, settings: &str) -> Cluster {
+        let cluster = Self::place(port, settings);
         let primary = of.map_or(5432, |of| of.port).to_string();
         let mut backup = as_server("pg_basebackup");
         backup.args(["--host", &environment("PGHOST"), "--port", &primary, "--username", "postgres"]);
         backup.args(["--write-recovery-conf", "--checkpoint", "fast", "--no-sync", "--pgdata"]);
         succeed(backup.arg(&cluster.data));
-        cluster.start("")
+        cluster.start();
+        cluster
     }
 
-    fn place(port: u16) -> Cluster {
+    fn place(port: u16, settings: &str) -> Cluster {
         let log = PathBuf::from(environment("PG_SERVER_LOG"));
-        Cluster { data: log.with_file_name(format!("port{port}")), port }
+        Cluster { data: log.with_file_name(format!("port{port}")), port, settings: settings.into() }
     }
 
-    fn start(self, settings: &str) -> Cluster {
+    /// Again, after `stop`.
+    pub fn start(&self) {
         let settings = format!(
-            "-c port={} -c listen_addresses= -c fsync=off -c unix_socket_permissions=0700 -c unix_socket_directories={} {settings}",
+            "-c port={} -c listen_addresses= -c fsync=off -c unix_socket_permissions=0700 -c unix_socket_directories={} {}",
             self.port,
-            environment("PGHOST")
+            environment("PGHOST"),
+            self.settings
         );
         let mut start = self.pg_ctl();
         start.arg("--log").arg(self.data.with_extension("log"));
         succeed(start.args(["--wait", "--silent", "--options", &settings, "start"]));
-        self
+    }
+
+    /// fast, or immediate, which is as if it had crashed.
+    pub fn stop(&self, mode: &str) {
+        succeed(self.pg_ctl().args(["--wait", "--silent", "--mode", mode, "stop"]));
+    }
+
+    /// What the server has written.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.data.with_extension("log")).unwrap()
+    }
+
+    /// A file in the data directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.data.join(name)
     }
 
     fn pg_ctl(&self) -> Command {
@@ -123,9 +146,11 @@ impl Cluster {
     }
 
     pub fn connect(&self, database: &str) -> Client {
-        let host = environment("PGHOST");
-        Client::connect(&format!("host={host} port={} user=postgres dbname={database}", self.port), NoTls)
-            .unwrap()
+        self.try_connect(database).unwrap()
+    }
+
+    pub fn try_connect(&self, database: &str) -> Result<Client, postgres::Error> {
+        Client::connect(&self.conninfo(database), NoTls)
     }
 
     /// How another server reaches it.

@@ -184,7 +184,7 @@ fn write(noted: &[Noted]) -> Written {
     const WRITE: &str = r#"
         INSERT INTO keywright.api_key_usage AS u (key_id, last_used_at, last_presented_at)
         SELECT n.key_id, n.used, n.presented
-          FROM pg_catalog.unnest($1, $2, $3) AS n (key_id, used, presented)
+          FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS n (key_id, used, presented)
          WHERE EXISTS (SELECT FROM keywright.api_keys AS k WHERE k.key_id = n.key_id COLLATE "C")
          ORDER BY n.key_id COLLATE "C"
         ON CONFLICT (key_id) DO UPDATE
