@@ -269,27 +269,27 @@ fn a_shutdown_keeps_what_is_noted_and_a_crash_loses_only_that() {
     let before: String = one(&mut client, "SELECT string_agg(u::text, ' ') FROM keywright.key_usage() AS u");
 
     // Noted in memory: nothing is written, in transactions that may not write.
-    let lsn: String = one(&mut client, "SELECT pg_current_wal_insert_lsn()::text");
-    for call in [
-        "verify_api_key('{}')",
-        "authenticate_api_key('{}')",
-        "verify_api_keys('{{{}}}')",
-        "begin_request('{}')",
-    ] {
-        let mut transaction = client.build_transaction().read_only(true).start().unwrap();
-        transaction
-            .batch_execute(&format!(
-                "SELECT keywright.{}",
-                call.replace("{{{}}}", "{T}").replace("{}", "T").replace('T', &kept.token)
-            ))
-            .unwrap();
-        let id: Option<String> =
-            transaction.query_one("SELECT pg_current_xact_id_if_assigned()::text", &[]).unwrap().get(0);
-        assert_eq!(id, None, "{call}");
-        transaction.commit().unwrap();
-    }
-    let written: i64 = one(&mut client, &format!("SELECT (pg_current_wal_insert_lsn() - '{lsn}')::bigint"));
-    assert_eq!(written, 0);
+    client.batch_execute("VACUUM (FREEZE, ANALYZE)").unwrap();
+    let calls = [
+        format!("SELECT keywright.verify_api_key('{}')", kept.token),
+        format!("SELECT keywright.authenticate_api_key('{}')", kept.token),
+        format!("SELECT keywright.verify_api_keys('{{{},{},junk}}')", kept.token, kept.wrong()),
+        format!("SELECT keywright.begin_request('{}')", kept.token),
+    ];
+    // Other processes of the server may write too, so the least of some tries counts.
+    let wal = (0..20).map(|_| {
+        let before: String = one(&mut client, "SELECT pg_current_wal_insert_lsn()::text");
+        for call in &calls {
+            let mut transaction = client.build_transaction().read_only(true).start().unwrap();
+            transaction.batch_execute(call).unwrap();
+            let id: Option<String> =
+                transaction.query_one("SELECT pg_current_xact_id_if_assigned()::text", &[]).unwrap().get(0);
+            assert_eq!(id, None, "{call}");
+            transaction.commit().unwrap();
+        }
+        one::<i64>(&mut client, &format!("SELECT (pg_current_wal_insert_lsn() - '{before}')::bigint"))
+    });
+    assert_eq!(wal.min(), Some(0));
     assert_ne!(
         one::<String>(&mut client, "SELECT string_agg(u::text, ' ') FROM keywright.key_usage() AS u"),
         before
