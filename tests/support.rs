@@ -113,6 +113,10 @@ impl Cluster {
 
     /// Again, after `stop`.
     pub fn start(&self) {
+        succeed(&mut self.start_command());
+    }
+
+    fn start_command(&self) -> Command {
         let settings = format!(
             "-c port={} -c listen_addresses= -c fsync=off -c unix_socket_permissions=0700 -c unix_socket_directories={} {}",
             self.port,
@@ -121,10 +125,25 @@ impl Cluster {
         );
         let mut start = self.pg_ctl();
         start.arg("--log").arg(self.data.with_extension("log"));
-        succeed(start.args(["--wait", "--silent", "--options", &settings, "start"]));
+        start.args(["--wait", "--silent", "--options", &settings, "start"]);
+        start
     }
 
-    /// fast, or immediate, which is as if it had crashed.
+    /// As when the machine is switched off, and on again.
+    pub fn crash(&self) {
+        let pid = std::fs::read_to_string(self.file("postmaster.pid")).unwrap();
+        succeed(Command::new("kill").args(["-9", pid.lines().next().unwrap()]));
+        for _ in 0..200 {
+            thread::sleep(Duration::from_millis(50));
+            // The other processes notice, and end.
+            if self.start_command().output().unwrap().status.success() {
+                return;
+            }
+        }
+        panic!("the server does not start: {}", self.log());
+    }
+
+    /// smart, fast or immediate.
     pub fn stop(&self, mode: &str) {
         succeed(self.pg_ctl().args(["--wait", "--silent", "--mode", mode, "stop"]));
     }
@@ -187,6 +206,29 @@ pub fn wait_for(client: &mut Client, sql: &str) {
         thread::sleep(Duration::from_millis(50));
     }
     panic!("never true: {sql}");
+}
+
+/// The metrics of a file of queries for postgres_exporter: those that have rows, and those that have none.
+pub fn exporter_metrics(client: &mut Client, yaml: &str) -> [Vec<String>; 2] {
+    let (mut entry, mut names, mut rows) = ("", [Vec::new(), Vec::new()], Vec::new());
+    for line in yaml.lines().filter(|line| !line.starts_with('#')) {
+        if let Some(query) = line.strip_prefix("  query: \"") {
+            rows = client.query(query.strip_suffix('"').unwrap(), &[]).unwrap();
+        } else if let Some(column) = line.strip_prefix("    - ") {
+            let (column, described) = column.split_once(": ").unwrap();
+            if described.starts_with("{usage: LABEL") {
+                assert!(rows.iter().all(|row| row.try_get::<_, String>(column).is_ok()), "{column}");
+            } else {
+                assert!(rows.iter().all(|row| row.try_get::<_, f64>(column).is_ok()), "{column}");
+                let usage = if column.ends_with("total") { "{usage: COUNTER" } else { "{usage: GAUGE" };
+                assert!(described.starts_with(usage), "{column}");
+                names[usize::from(rows.is_empty())].push(format!("{entry}_{column}"));
+            }
+        } else if !line.starts_with(' ') {
+            entry = line.strip_suffix(':').unwrap();
+        }
+    }
+    names
 }
 
 /// What scripts/with-cluster tells.

@@ -1,6 +1,6 @@
 //! When keys were used: noted in memory, written by a worker, kept over a shutdown; and how verifications ended.
 
-use keywright_tests::{Cluster, Database, one, wait_for};
+use keywright_tests::{Cluster, Database, exporter_metrics, one, program, succeed, wait_for};
 use postgres::Client;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -150,6 +150,19 @@ fn used_and_presented_are_noted_apart_and_written_forward_only() {
         metric(&mut client, "usage_last_flush_timestamp_seconds", "{}")
             > one::<f64>(&mut client, "SELECT extract(epoch FROM now() - interval '5 s')::float8")
     );
+
+    // Both examples for Prometheus have them all.
+    let example = |name: &str| format!("{}/../examples/metrics/{name}", env!("CARGO_MANIFEST_DIR"));
+    let yaml = std::fs::read_to_string(example("queries.yaml")).unwrap();
+    let [_, empty] = exporter_metrics(&mut client, &yaml);
+    assert!(empty.iter().all(|name| !name.contains("usage") && !name.contains("verifications")), "{empty:?}");
+    let mut psql = program("psql");
+    psql.args(["-X", "-q", "-d", &cluster.conninfo("postgres"), "-f"]);
+    let text = String::from_utf8(succeed(psql.arg(example("textfile.sql")))).unwrap();
+    for name in ["verifications_total", "usage_dropped_total"] {
+        assert!(text.contains(&format!("# TYPE keywright_{name} counter\nkeywright_{name}")), "{text}");
+    }
+    assert!(text.contains("# TYPE keywright_usage_slots gauge\n"), "{text}");
 
     // The size is fixed: 8 MB.
     let size: i64 =
@@ -318,9 +331,7 @@ fn a_shutdown_keeps_what_is_noted_and_a_crash_loses_only_that() {
 
     // A crash: what was written stays, what was not is lost, and the key lives.
     assert!(verify(&mut client, &lost.token));
-    cluster.stop("immediate");
-    assert!(!file.exists());
-    cluster.start();
+    cluster.crash();
     let mut client = cluster.connect("postgres");
     assert_eq!((&*told(&mut client, &kept), &*told(&mut client, &lost)), ("up", ""));
     assert!(verify(&mut client, &lost.token));
@@ -328,7 +339,7 @@ fn a_shutdown_keeps_what_is_noted_and_a_crash_loses_only_that() {
 
     // A backend that dies takes the memory with it, and the server makes it anew.
     let pid: i32 = one(&mut client, "SELECT pg_backend_pid()");
-    keywright_tests::succeed(std::process::Command::new("kill").args(["-9", &pid.to_string()]));
+    succeed(std::process::Command::new("kill").args(["-9", &pid.to_string()]));
     let mut client = reconnect(&cluster);
     assert_eq!((&*told(&mut client, &kept), &*told(&mut client, &lost)), ("up", ""));
     assert!(verify(&mut client, &lost.token));

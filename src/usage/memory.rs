@@ -19,7 +19,8 @@ use std::mem::size_of;
 use std::ptr::null_mut;
 use std::slice;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64};
 
 const NAME: &CStr = c"keywright usage";
 /// In the data directory, beside what the server itself keeps of its statistics.
@@ -526,20 +527,21 @@ impl Bucket {
         })
     }
 
-    /// Gives the place to a key.
+    /// Gives the place to a key. First it is not dirty any more: whoever is killed in the middle leaves nothing that would be
+    /// kept.
     fn settle(&self, way: usize, noted: &Noted) {
-        self.keys[way].store(noted.key.number(), Relaxed);
-        self.databases[way].store(noted.database, Relaxed);
-        self.dirty[way].store(0, Relaxed);
-        self.used[way].store(NEVER, Relaxed);
-        self.presented[way].store(NEVER, Relaxed);
+        self.dirty[way].store(0, Release);
+        self.used[way].store(NEVER, Release);
+        self.presented[way].store(NEVER, Release);
+        self.databases[way].store(noted.database, Release);
+        self.keys[way].store(noted.key.number(), Release);
     }
 
     /// Never back: of two that come at once the later counts.
     fn forward(&self, way: usize, noted: &Noted) {
         self.used[way].fetch_max(noted.used, Relaxed);
         self.presented[way].fetch_max(noted.presented, Relaxed);
-        self.dirty[way].store(1, Relaxed);
+        self.dirty[way].store(1, Release);
     }
 }
 
