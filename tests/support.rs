@@ -106,6 +106,13 @@ impl Cluster {
         cluster
     }
 
+    /// With other settings, after `stop`.
+    pub fn again(of: &Cluster, settings: &str) -> Cluster {
+        let cluster = Self::place(of.port, settings);
+        cluster.start();
+        cluster
+    }
+
     fn place(port: u16, settings: &str) -> Cluster {
         let log = PathBuf::from(environment("PG_SERVER_LOG"));
         Cluster { data: log.with_file_name(format!("port{port}")), port, settings: settings.into() }

@@ -179,6 +179,79 @@ fn used_and_presented_are_noted_apart_and_written_forward_only() {
 }
 
 #[test]
+fn what_can_not_be_written_yet_is_written_later() {
+    const ROUNDS: Duration = Duration::from_millis(2_500);
+    let dirty = r#"{"state": "dirty"}"#;
+    let cluster = Cluster::new(5489, SOON);
+    let [mut client, mut other] = [0; 2].map(|_| cluster.connect("postgres"));
+    create(&mut client);
+    // A key of a transaction that has yet to commit.
+    client.batch_execute("BEGIN").unwrap();
+    let key = Key::new(&mut client, "young");
+    assert!(verify(&mut client, &key.token));
+    thread::sleep(ROUNDS);
+    assert_eq!(metric(&mut other, "usage_slots", dirty), 1.0);
+    client.batch_execute("COMMIT").unwrap();
+    flushed(&mut other);
+    assert_eq!(written(&mut other, &key), "up");
+    // The table is locked: nobody waits for it but the worker, and that not for long.
+    client.batch_execute("BEGIN; LOCK TABLE keywright.api_key_usage IN ACCESS EXCLUSIVE MODE").unwrap();
+    other.batch_execute("SET statement_timeout = '1s'").unwrap();
+    assert!(verify(&mut other, &key.token));
+    thread::sleep(ROUNDS);
+    assert_eq!(metric(&mut other, "usage_slots", dirty), 1.0);
+    assert!(cluster.log().contains("canceling statement due to lock timeout"));
+    client.batch_execute("COMMIT").unwrap();
+    flushed(&mut other);
+    // No worker can be had.
+    let workers: i64 = one(
+        &mut client,
+        "SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ 'launcher' AND backend_type !~ 'autovacuum'",
+    );
+    drop((client, other));
+    cluster.stop("fast");
+    let few = Cluster::again(&cluster, &format!("{SOON} -c max_worker_processes={workers}"));
+    let mut client = few.connect("postgres");
+    assert!(verify(&mut client, &key.token));
+    thread::sleep(ROUNDS);
+    assert_eq!(metric(&mut client, "usage_slots", dirty), 1.0);
+    assert_eq!(told(&mut client, &key), "up");
+}
+
+#[test]
+fn as_many_as_the_memory_is_for() {
+    const KEYS: i64 = 200_000;
+    let cluster = Cluster::new(5490, LATE);
+    let mut client = cluster.connect("postgres");
+    create(&mut client);
+    client
+        .batch_execute(&format!(
+            "SET keywright.notify = off;
+             INSERT INTO keywright.api_keys (key_id, user_id, name, hashed_secret, expires_at, scopes, allow_list, lifetime, created_at)
+             SELECT lpad(n::text, 10, '0'), user_id, 'k-' || n, sha256('x'), clock_timestamp() + interval '1 day',
+                    '{{all}}', '{{*:*}}', '1 day', clock_timestamp()
+               FROM keywright.users, generate_series(1, {KEYS}) AS n;
+             ANALYZE keywright.api_keys"
+        ))
+        .unwrap();
+    let verified = format!(
+        "SELECT count(*) FROM generate_series(1, {KEYS}) AS n, LATERAL keywright.verify_api_key_digest(lpad(n::text, 10, '0'), sha256('x')) AS v WHERE v.active"
+    );
+    assert_eq!(one::<i64>(&mut client, &verified), KEYS);
+    // All of them in one interval, and none dropped.
+    assert_eq!(metric(&mut client, "usage_slots", r#"{"state": "dirty"}"#), KEYS as f64);
+    assert_eq!(metric(&mut client, "usage_dropped_total", "{}"), 0.0);
+    // Nor over a shutdown, nor on the way into the table.
+    cluster.stop("fast");
+    cluster.start();
+    let since = Instant::now();
+    let mut client = cluster.connect("postgres");
+    flushed(&mut client);
+    assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
+    assert_eq!(one::<i64>(&mut client, "SELECT count(last_used_at) FROM keywright.api_key_usage"), KEYS);
+}
+
+#[test]
 fn verifications_are_counted_by_outcome_and_database() {
     let cluster = Cluster::new(5482, LATE);
     for name in ["one", "other"] {
@@ -566,11 +639,6 @@ fn without_preloading_verification_notes_nothing_and_a_touch_writes_once_a_minut
     transaction.batch_execute(&touch).unwrap();
     assert!(one::<bool>(&mut other, &touch));
     transaction.commit().unwrap();
-    assert_eq!(
-        one::<bool>(
-            &mut client,
-            "SELECT last_used_at > now() - interval '10 s' FROM keywright.api_key_usage"
-        ),
-        true
-    );
+    let touched = "SELECT last_used_at > now() - interval '10 s' FROM keywright.api_key_usage";
+    assert!(one::<bool>(&mut client, touched));
 }

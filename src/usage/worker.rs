@@ -9,11 +9,14 @@ use keywright_core::usage::{NEVER, Noted};
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, SignalWakeFlags};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{pg_guard, pg_sys};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::panic::AssertUnwindSafe;
 use std::ptr::null_mut;
 use std::time::{Duration, Instant};
+
+/// For so long (in microseconds) a key that is not there may still be one of a transaction that has yet to commit.
+const PATIENCE: i64 = 600_000_000;
 
 /// Between two rounds there is at least this, however full the memory is.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -142,8 +145,9 @@ pub extern "C-unwind" fn keywright_usage_flush(database: pg_sys::Datum) {
     let noted = memory.dirty(database);
     match BackgroundWorker::transaction(AssertUnwindSafe(|| write(&noted))) {
         // Only now, when it is committed: had this process died before, it would be written again.
-        Written::All => {
-            memory.clean(&noted);
+        Written::Without(missing) => {
+            let done = |noted: &Noted| noted.presented < now - PATIENCE || !missing.contains(&noted.key.id());
+            memory.clean(&noted.into_iter().filter(done).collect::<Vec<_>>());
             memory.flushed(database, now);
         }
         Written::NotOurs => memory.forget_keys(database),
@@ -174,12 +178,16 @@ fn set(name: &CStr, value: &CStr) {
 }
 
 enum Written {
-    All,
+    /// All but these keys, of which there are none.
+    Without(HashSet<String>),
     /// There is no such table of ours: the extension was dropped.
     NotOurs,
 }
 
 fn write(noted: &[Noted]) -> Written {
+    const MISSING: &str = r#"
+        SELECT n.key_id FROM pg_catalog.unnest($1) AS n (key_id)
+         WHERE NOT EXISTS (SELECT FROM keywright.api_keys AS k WHERE k.key_id = n.key_id COLLATE "C")"#;
     // Forward only, and where nothing moves nothing is written.
     const WRITE: &str = r#"
         INSERT INTO keywright.api_key_usage AS u (key_id, last_used_at, last_presented_at)
@@ -199,8 +207,12 @@ fn write(noted: &[Noted]) -> Written {
     let used: Vec<Option<TimestampWithTimeZone>> = noted.iter().map(|noted| moment(noted.used)).collect();
     let presented: Vec<Option<TimestampWithTimeZone>> =
         noted.iter().map(|noted| moment(noted.presented)).collect();
-    as_role(owner, || spi::count_once(WRITE, &[ids.into(), used.into(), presented.into()]));
-    Written::All
+    as_role(owner, || {
+        // First, so that one that comes to be in between is written, and written again.
+        let missing = spi::read_once(MISSING, &[ids.clone().into()], |row| row.must(1));
+        spi::count_once(WRITE, &[ids.into(), used.into(), presented.into()]);
+        Written::Without(missing.into_iter().collect())
+    })
 }
 
 /// The owner of the table of this extension, which nobody else can change or drop from here on. When the extension was
@@ -225,7 +237,7 @@ fn hold_table() -> Option<pg_sys::Oid> {
 }
 
 /// What is done may not go further than the owner's rights, nor leave anything behind in the session.
-fn as_role(role: pg_sys::Oid, act: impl FnOnce() -> u64) -> u64 {
+fn as_role<R>(role: pg_sys::Oid, act: impl FnOnce() -> R) -> R {
     let (mut before, mut context) = (pg_sys::InvalidOid, 0);
     // SAFETY: what was in force is put back; if an error ends the transaction, Postgres does.
     unsafe {
@@ -233,8 +245,8 @@ fn as_role(role: pg_sys::Oid, act: impl FnOnce() -> u64) -> u64 {
         let restricted = pg_sys::SECURITY_RESTRICTED_OPERATION | pg_sys::SECURITY_LOCAL_USERID_CHANGE;
         pg_sys::SetUserIdAndSecContext(role, context | restricted as i32);
     }
-    let written = act();
+    let result = act();
     // SAFETY: as above.
     unsafe { pg_sys::SetUserIdAndSecContext(before, context) }
-    written
+    result
 }
