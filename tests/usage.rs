@@ -203,6 +203,18 @@ fn what_can_not_be_written_yet_is_written_later() {
     assert!(cluster.log().contains("canceling statement due to lock timeout"));
     client.batch_execute("COMMIT").unwrap();
     flushed(&mut other);
+    // A key that is used while the worker writes is written once more.
+    client.batch_execute("BEGIN; LOCK TABLE keywright.api_key_usage IN SHARE ROW EXCLUSIVE MODE").unwrap();
+    assert!(verify(&mut other, &key.token));
+    wait_for(
+        &mut other,
+        "SELECT count(*) = 1 FROM pg_locks WHERE NOT granted AND relation = 'keywright.api_key_usage'::regclass",
+    );
+    assert!(verify(&mut other, &key.token));
+    client.batch_execute("COMMIT").unwrap();
+    flushed(&mut other);
+    let alike = "SELECT k.last_used_at = u.last_used_at FROM keywright.key_usage() AS k JOIN keywright.api_key_usage AS u USING (key_id)";
+    assert!(one::<bool>(&mut other, alike));
     // No worker can be had.
     let workers: i64 = one(
         &mut client,

@@ -302,16 +302,35 @@ impl Memory {
         })
     }
 
-    /// A place that is free, in the emptier bucket; or else the oldest that is written; or else the oldest.
+    /// A place that is free, in the emptier bucket; or else the oldest that is written; or else that of a key that can move to
+    /// its other bucket, so that hardly any place stays free where others are wanted; or else the oldest.
     fn room(&self, place: Place) -> (&'static Bucket, usize) {
         let [one, other] = place.buckets.map(|at| &self.buckets[at]);
         let emptier = if other.free() > one.free() { other } else { one };
-        if let Some(way) = (0..WAYS).find(|way| emptier.is_free(*way)) {
+        if let Some(way) = emptier.free_way() {
             return (emptier, way);
         }
-        let ways = [one, other].into_iter().flat_map(|bucket| (0..WAYS).map(move |way| (bucket, way)));
-        ways.min_by_key(|(bucket, way)| (bucket.is_dirty(*way), bucket.presented[*way].load(Relaxed)))
+        let ways = || [one, other].into_iter().flat_map(|bucket| (0..WAYS).map(move |way| (bucket, way)));
+        let age = |(bucket, way): &(&Bucket, usize)| bucket.presented[*way].load(Relaxed);
+        ways()
+            .filter(|(bucket, way)| !bucket.is_dirty(*way))
+            .min_by_key(age)
+            .or_else(|| ways().find(|(bucket, way)| self.moves_over(bucket, *way)))
+            .or_else(|| ways().min_by_key(age))
             .unwrap_or((one, 0))
+    }
+
+    /// Moves a key that is not written to the other of its buckets, if there is room.
+    fn moves_over(&self, bucket: &Bucket, way: usize) -> bool {
+        let Some(noted) = bucket.noted(way) else { return false };
+        let buckets = self.place(noted.database, noted.key).buckets.map(|at| &self.buckets[at]);
+        let Some((to, free)) = buckets.into_iter().find_map(|to| to.free_way().map(|free| (to, free))) else {
+            return false;
+        };
+        to.settle(free, &noted);
+        to.forward(free, &noted);
+        bucket.dirty[way].store(0, Release);
+        true
     }
 
     fn hold(&self, number: usize, mode: pg_sys::LWLockMode::Type) -> Held {
@@ -508,6 +527,10 @@ impl Memory {
 impl Bucket {
     fn is_free(&self, way: usize) -> bool {
         self.keys[way].load(Relaxed) == 0
+    }
+
+    fn free_way(&self) -> Option<usize> {
+        (0..WAYS).find(|way| self.is_free(*way))
     }
 
     fn free(&self) -> usize {
