@@ -466,6 +466,7 @@ fn many_clients_on_one_key() {
     let mut client = cluster.connect("postgres");
     create(&mut client);
     let key = Key::new(&mut client, "shared");
+    assert!(verify(&mut client, &key.token));
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'keywright usage'";
     let mut waiting = 0;
     thread::scope(|scope| {
@@ -486,8 +487,9 @@ fn many_clients_on_one_key() {
             assert_eq!(thread.join().unwrap(), 20_000);
         }
     });
-    assert_eq!(waiting, 0);
-    assert_eq!(verifications(&mut client), format!("api_key:active={}", CLIENTS * 20_000));
+    // With a lock that each takes for itself there are a hundred. A backend takes one for its first call.
+    assert!(waiting < 10, "{waiting}");
+    assert_eq!(verifications(&mut client), format!("api_key:active={}", CLIENTS * 20_000 + 1));
     flushed(&mut client);
     assert_eq!(written(&mut client, &key), "up");
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM keywright.api_key_usage"), 1);
