@@ -80,9 +80,9 @@ fn used_and_presented_are_noted_apart_and_written_forward_only() {
     let cluster = Cluster::new(5481, SOON);
     let mut client = cluster.connect("postgres");
     create(&mut client);
-    let keys = ["good", "tried", "revoked", "expired", "idle", "of-the-past"]
+    let keys = ["good", "tried", "revoked", "expired", "idle", "of-the-past", "ahead"]
         .map(|name| Key::new(&mut client, name));
-    let [good, tried, revoked, expired, idle, past] = &keys;
+    let [good, tried, revoked, expired, idle, past, ahead] = &keys;
     client.execute("SELECT keywright.revoke_api_key($1)", &[&revoked.id]).unwrap();
     client.execute("SELECT keywright.expire_api_key($1)", &[&expired.id]).unwrap();
     assert!(verify(&mut client, &good.token));
@@ -111,11 +111,11 @@ fn used_and_presented_are_noted_apart_and_written_forward_only() {
     // Forward only: what another one wrote later stays, and what it wrote earlier is overtaken.
     client
         .execute(
-            "INSERT INTO keywright.api_key_usage VALUES ($1, '2100-01-01', '2100-01-01'), ($2, '2001-01-01', '2100-01-01')",
-            &[&idle.id, &past.id],
+            "INSERT INTO keywright.api_key_usage VALUES ($1, '2100-01-01', '2100-01-01'), ($2, '2001-01-01', '2100-01-01'), ($3, '2100-01-01', '2001-01-01')",
+            &[&idle.id, &past.id, &ahead.id],
         )
         .unwrap();
-    for key in [idle, past] {
+    for key in [idle, past, ahead] {
         assert!(verify(&mut client, &key.token));
     }
     let mut row = |key: &Key| -> String {
@@ -126,6 +126,7 @@ fn used_and_presented_are_noted_apart_and_written_forward_only() {
     assert_eq!(row(idle), "2100 2100");
     let this_year: String = one(&mut client, "SELECT extract(year FROM now())::text");
     assert_eq!(row(past), format!("{this_year} 2100"));
+    assert_eq!(row(ahead), format!("2100 {this_year}"));
 
     // An update stays on its page and touches no index.
     for _ in 0..3 {
