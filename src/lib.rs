@@ -10,6 +10,7 @@
 //! - `authority`: what a user's roles and a key's limits permit
 //! - `api_key`: mint, ensure, verify, rotate, revoke, explain, purge
 //! - `gateway_key`: the same for deployment components, with a heartbeat
+//! - `usage`: when keys were used and how verifications ended, in memory and from there in a table
 //! - `request`: the key a transaction acts for, and what row security policies ask
 //! - `authenticator`: what services need of Postgres roles, the ledger of what was granted, drift
 //! - `postgrest`: its settings and its file
@@ -52,6 +53,7 @@ mod rules;
 mod scope;
 mod settings;
 mod spi;
+mod usage;
 mod user;
 
 pg_module_magic!();
@@ -62,7 +64,8 @@ extension_sql_file!("../sql/schema/20_resource.sql", name = "resource", requires
 extension_sql_file!("../sql/schema/25_role.sql", name = "role", requires = ["resource"]);
 extension_sql_file!("../sql/schema/30_api_key.sql", name = "api_key", requires = ["role"]);
 extension_sql_file!("../sql/schema/40_gateway_key.sql", name = "gateway_key", requires = ["api_key"]);
-extension_sql_file!("../sql/schema/50_request.sql", name = "request", requires = ["gateway_key"]);
+extension_sql_file!("../sql/schema/45_usage.sql", name = "usage", requires = ["gateway_key"]);
+extension_sql_file!("../sql/schema/50_request.sql", name = "request", requires = ["usage"]);
 extension_sql_file!("../sql/schema/60_authenticator.sql", name = "authenticator", requires = ["request"]);
 extension_sql_file!("../sql/schema/65_postgrest.sql", name = "postgrest", requires = ["authenticator"]);
 extension_sql_file!("../sql/schema/70_operator.sql", name = "operator", requires = ["postgrest"]);
@@ -79,4 +82,5 @@ pub extern "C-unwind" fn _PG_init() {
     settings::define();
     probe::watch_relations();
     request::watch_transactions();
+    usage::start();
 }

@@ -6,6 +6,7 @@ use keywright_core::token::Form;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 #[derive(PostgresGucEnum, Clone, Copy)]
 pub enum Brand {
@@ -32,6 +33,15 @@ static NOTIFY: GucSetting<bool> = GucSetting::<bool>::new(true);
 
 /// Days. A superuser's: an admin of keywright must not shorten the memory of what they did.
 static AUDIT_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(365);
+
+/// Keys whose usage is kept in memory at a time; the server's, because its memory is allocated when it starts.
+static USAGE_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(250_000);
+
+/// Seconds. The server's: its worker reads it.
+static USAGE_FLUSH_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(10);
+
+/// A superuser's: whoever could turn it off would use a key unseen.
+static TRACK_USAGE: GucSetting<bool> = GucSetting::<bool>::new(true);
 
 /// True when somebody had set the cap before the library was loaded, so that Postgres had to judge then
 /// whether they may.
@@ -96,8 +106,62 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
+    define_usage();
     // SAFETY: the prefix is a static C string; called once while the library is loaded.
     unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"keywright".as_ptr()) }
+}
+
+fn define_usage() {
+    // Postgres takes a setting of the server's memory only while the server starts.
+    if is_preloading() {
+        GucRegistry::define_int_guc(
+            c"keywright.usage_slots",
+            c"API keys whose usage is kept in memory at a time.",
+            c"32 bytes each; 0 keeps none, and counts no verifications.",
+            &USAGE_SLOTS,
+            0,
+            16_777_216,
+            GucContext::Postmaster,
+            GucFlags::default(),
+        );
+    }
+    GucRegistry::define_int_guc(
+        c"keywright.usage_flush_interval",
+        c"Time between two writes of the usage of API keys from memory into the table.",
+        c"A crash loses what was noted since the last one.",
+        &USAGE_FLUSH_INTERVAL,
+        1,
+        3_600,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_bool_guc(
+        c"keywright.track_usage",
+        c"Note when API keys are used, and count how verifications end.",
+        c"Only where keywright is in shared_preload_libraries.",
+        &TRACK_USAGE,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+}
+
+/// True while the server loads its libraries, before it has any other process.
+pub fn is_preloading() -> bool {
+    // SAFETY: a flag of this process.
+    unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress }
+}
+
+pub fn usage_slots() -> i32 {
+    USAGE_SLOTS.get()
+}
+
+pub fn usage_flush_interval() -> Duration {
+    Duration::from_secs(USAGE_FLUSH_INTERVAL.get().max(1) as u64)
+}
+
+#[inline]
+pub fn track_usage() -> bool {
+    TRACK_USAGE.get()
 }
 
 pub fn api_key_form() -> Form {

@@ -1,6 +1,6 @@
 //! The jobs: what they do in batches, what an interruption leaves, and who may run them.
 
-use keywright_tests::{Database, environment, is_active, one, program, succeed, wait_for};
+use keywright_tests::{Database, environment, exporter_metrics, is_active, one, program, succeed, wait_for};
 use postgres::Client;
 use std::process::Command;
 use std::thread;
@@ -364,23 +364,15 @@ fn the_queries_for_the_exporter_name_every_metric() {
     let (database, role) = measured("queries");
     let mut watcher = night(&database, &role);
     let yaml = std::fs::read_to_string(example("queries.yaml")).unwrap();
-    let (mut entry, mut names, mut rows) = ("", vec!["keywright_info".to_owned()], Vec::new());
-    for line in yaml.lines().filter(|line| !line.starts_with('#')) {
-        if let Some(query) = line.strip_prefix("  query: \"") {
-            rows = watcher.query(query.strip_suffix('"').unwrap(), &[]).unwrap();
-            assert!(!rows.is_empty(), "{query}");
-        } else if let Some(column) = line.strip_prefix("    - ") {
-            let (column, described) = column.split_once(": ").unwrap();
-            if described.starts_with("{usage: LABEL") {
-                assert!(rows.iter().all(|row| row.try_get::<_, String>(column).is_ok()), "{column}");
-            } else {
-                assert!(rows.iter().all(|row| row.try_get::<_, f64>(column).is_ok()), "{column}");
-                names.push(format!("{entry}_{column}"));
-            }
-        } else if !line.starts_with(' ') {
-            entry = line.strip_suffix(':').unwrap();
-        }
-    }
+    let [mut names, empty] = exporter_metrics(&mut watcher, &yaml);
+    // These are told where keywright is in shared_preload_libraries, which tests/usage.rs looks at.
+    assert!(
+        empty
+            .iter()
+            .all(|name| name.starts_with("keywright_usage_") || name == "keywright_verifications_total"),
+        "{empty:?}"
+    );
+    names.push("keywright_info".into());
     names.sort();
     assert_eq!(names.join(" "), one::<String>(&mut watcher, SERIES));
     database.connect().batch_execute("SELECT keywright.revoke_authenticator('rest')").unwrap();

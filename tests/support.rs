@@ -67,12 +67,13 @@ fn connect(database: &str) -> Client {
 pub struct Cluster {
     data: PathBuf,
     port: u16,
+    settings: String,
 }
 
 impl Cluster {
     /// An empty one, with these settings.
     pub fn new(port: u16, settings: &str) -> Cluster {
-        let cluster = Self::place(port);
+        let cluster = Self::place(port, settings);
         let mut initdb = as_server("initdb");
         initdb.args([
             "--username",
@@ -85,35 +86,83 @@ impl Cluster {
             "--no-sync",
         ]);
         succeed(initdb.arg("--pgdata").arg(&cluster.data));
-        cluster.start(settings)
+        cluster.start();
+        cluster
     }
 
     /// A hot standby of this one, or of the one of scripts/with-cluster.
     pub fn standby(port: u16, of: Option<&Cluster>) -> Cluster {
-        let cluster = Self::place(port);
+        Self::standby_with(port, of, "")
+    }
+
+    pub fn standby_with(port: u16, of: Option<&Cluster>, settings: &str) -> Cluster {
+        let cluster = Self::place(port, settings);
         let primary = of.map_or(5432, |of| of.port).to_string();
         let mut backup = as_server("pg_basebackup");
         backup.args(["--host", &environment("PGHOST"), "--port", &primary, "--username", "postgres"]);
         backup.args(["--write-recovery-conf", "--checkpoint", "fast", "--no-sync", "--pgdata"]);
         succeed(backup.arg(&cluster.data));
-        cluster.start("")
+        cluster.start();
+        cluster
     }
 
-    fn place(port: u16) -> Cluster {
+    /// With other settings, after `stop`.
+    pub fn again(of: &Cluster, settings: &str) -> Cluster {
+        let cluster = Self::place(of.port, settings);
+        cluster.start();
+        cluster
+    }
+
+    fn place(port: u16, settings: &str) -> Cluster {
         let log = PathBuf::from(environment("PG_SERVER_LOG"));
-        Cluster { data: log.with_file_name(format!("port{port}")), port }
+        Cluster { data: log.with_file_name(format!("port{port}")), port, settings: settings.into() }
     }
 
-    fn start(self, settings: &str) -> Cluster {
+    /// Again, after `stop`.
+    pub fn start(&self) {
+        succeed(&mut self.start_command());
+    }
+
+    fn start_command(&self) -> Command {
         let settings = format!(
-            "-c port={} -c listen_addresses= -c fsync=off -c unix_socket_permissions=0700 -c unix_socket_directories={} {settings}",
+            "-c port={} -c listen_addresses= -c fsync=off -c unix_socket_permissions=0700 -c unix_socket_directories={} {}",
             self.port,
-            environment("PGHOST")
+            environment("PGHOST"),
+            self.settings
         );
         let mut start = self.pg_ctl();
         start.arg("--log").arg(self.data.with_extension("log"));
-        succeed(start.args(["--wait", "--silent", "--options", &settings, "start"]));
-        self
+        start.args(["--wait", "--silent", "--options", &settings, "start"]);
+        start
+    }
+
+    /// As when the machine is switched off, and on again.
+    pub fn crash(&self) {
+        let pid = std::fs::read_to_string(self.file("postmaster.pid")).unwrap();
+        succeed(Command::new("kill").args(["-9", pid.lines().next().unwrap()]));
+        for _ in 0..200 {
+            thread::sleep(Duration::from_millis(50));
+            // The other processes notice, and end.
+            if self.start_command().output().unwrap().status.success() {
+                return;
+            }
+        }
+        panic!("the server does not start: {}", self.log());
+    }
+
+    /// smart, fast or immediate.
+    pub fn stop(&self, mode: &str) {
+        succeed(self.pg_ctl().args(["--wait", "--silent", "--mode", mode, "stop"]));
+    }
+
+    /// What the server has written.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.data.with_extension("log")).unwrap()
+    }
+
+    /// A file in the data directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.data.join(name)
     }
 
     fn pg_ctl(&self) -> Command {
@@ -123,9 +172,11 @@ impl Cluster {
     }
 
     pub fn connect(&self, database: &str) -> Client {
-        let host = environment("PGHOST");
-        Client::connect(&format!("host={host} port={} user=postgres dbname={database}", self.port), NoTls)
-            .unwrap()
+        self.try_connect(database).unwrap()
+    }
+
+    pub fn try_connect(&self, database: &str) -> Result<Client, postgres::Error> {
+        Client::connect(&self.conninfo(database), NoTls)
     }
 
     /// How another server reaches it.
@@ -162,6 +213,29 @@ pub fn wait_for(client: &mut Client, sql: &str) {
         thread::sleep(Duration::from_millis(50));
     }
     panic!("never true: {sql}");
+}
+
+/// The metrics of a file of queries for postgres_exporter: those that have rows, and those that have none.
+pub fn exporter_metrics(client: &mut Client, yaml: &str) -> [Vec<String>; 2] {
+    let (mut entry, mut names, mut rows) = ("", [Vec::new(), Vec::new()], Vec::new());
+    for line in yaml.lines().filter(|line| !line.starts_with('#')) {
+        if let Some(query) = line.strip_prefix("  query: \"") {
+            rows = client.query(query.strip_suffix('"').unwrap(), &[]).unwrap();
+        } else if let Some(column) = line.strip_prefix("    - ") {
+            let (column, described) = column.split_once(": ").unwrap();
+            if described.starts_with("{usage: LABEL") {
+                assert!(rows.iter().all(|row| row.try_get::<_, String>(column).is_ok()), "{column}");
+            } else {
+                assert!(rows.iter().all(|row| row.try_get::<_, f64>(column).is_ok()), "{column}");
+                let usage = if column.ends_with("total") { "{usage: COUNTER" } else { "{usage: GAUGE" };
+                assert!(described.starts_with(usage), "{column}");
+                names[usize::from(rows.is_empty())].push(format!("{entry}_{column}"));
+            }
+        } else if !line.starts_with(' ') {
+            entry = line.strip_suffix(':').unwrap();
+        }
+    }
+    names
 }
 
 /// What scripts/with-cluster tells.

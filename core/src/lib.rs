@@ -20,6 +20,7 @@ pub mod scope;
 pub mod secret;
 pub mod text;
 pub mod token;
+pub mod usage;
 
 /// Most entries a key's scopes or its allow-list may have.
 pub const MAX_ENTRIES: usize = 128;

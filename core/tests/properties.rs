@@ -7,6 +7,7 @@ use keywright_core::registry::{Lazy, Registry};
 use keywright_core::token::{
     self, ApiKey, BARE_LEN, Form, GATEWAY_PREFIX_LEN, GatewayKey, KEY_ID_LEN, TOKEN_LEN,
 };
+use keywright_core::usage::{self, Noted, Packed};
 use keywright_core::{allow_list, digest, printable, scope};
 use proptest::prelude::*;
 
@@ -31,6 +32,29 @@ proptest! {
         }
         _ = scope::normalize(&[Some(&bytes)], &registry());
         _ = allow_list::normalize(&[Some(&bytes)], &registry());
+    }
+
+    #[test]
+    fn a_packed_id_comes_back_and_keeps_its_order(one in "[0-9A-Za-z]{10}", other in "[0-9A-Za-z]{10}") {
+        let numbers = [&one, &other].map(|id| Packed::of(id.as_bytes()).unwrap());
+        prop_assert_eq!(numbers[0].id(), &*one);
+        prop_assert_eq!(numbers[0].number().cmp(&numbers[1].number()), one.cmp(&other));
+        prop_assert_eq!(Packed::from_number(numbers[0].number()), Some(numbers[0]));
+    }
+
+    #[test]
+    fn a_file_of_usage_comes_back(entries in proptest::collection::vec(
+        (any::<u32>(), "[0-9A-Za-z]{10}", any::<i64>(), any::<i64>()), 0..20)) {
+        let entries: Vec<Noted> = entries.into_iter().map(|(database, id, used, presented)| {
+            Noted { database, key: Packed::of(id.as_bytes()).unwrap(), used, presented }
+        }).collect();
+        prop_assert_eq!(usage::decode(&usage::encode(&entries)), Ok(entries));
+    }
+
+    #[test]
+    fn any_bytes_as_a_file_of_usage(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+        _ = usage::decode(&bytes);
+        _ = Packed::of(&bytes);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 \set ON_ERROR_STOP on
 \pset format unaligned
 \pset tuples_only on
-SELECT CASE row_number() OVER (PARTITION BY m.name ORDER BY m.labels) WHEN 1 THEN format(E'# TYPE %s gauge\n', m.name) ELSE '' END
+SELECT CASE row_number() OVER (PARTITION BY m.name ORDER BY m.labels) WHEN 1 THEN format(E'# TYPE %s %s\n', m.name, CASE WHEN m.name ~ '_total$' THEN 'counter' ELSE 'gauge' END) ELSE '' END
        || m.name || coalesce('{' || l.list || '}', '') || ' ' || m.value
   FROM keywright.metrics() AS m, LATERAL (
     SELECT string_agg(format('%s="%s"', key, replace(replace(replace(value, '\', '\\'), '"', '\"'), E'\n', '\n')), ',' ORDER BY key)

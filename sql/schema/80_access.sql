@@ -11,6 +11,7 @@ SELECT f.signature, c.capability
     ('authenticate_api_key(text)',                                       '{verifier}'),
     ('verify_gateway_key(text)',                                         '{verifier}'),
     ('heartbeat_gateway_key(uuid)',                                      '{verifier}'),
+    ('touch_api_key(text)',                                              '{verifier}'),
     ('mint_api_key(text,text,text[],text[],interval,text)',              '{issuer,reconciler}'),
     ('mint_api_keys(text[],text[],text[],text[],interval,text)',         '{issuer,reconciler}'),
     ('ensure_api_key(text,text,text,text[],text[],interval,interval,text)', '{issuer,reconciler}'),
@@ -24,6 +25,7 @@ SELECT f.signature, c.capability
     ('rotate_gateway_key(text,interval)',                                '{issuer,reconciler}'),
     ('delete_gateway_key(text)',                                         '{issuer,reconciler}'),
     ('list_api_keys(text,boolean,text,integer)',                         '{issuer,auditor,reconciler}'),
+    ('key_usage(text,text,integer)',                                     '{issuer,auditor,reconciler}'),
     ('list_gateway_keys()',                                              '{issuer,auditor,reconciler}'),
     ('explain_api_key(text)',                                            '{auditor}'),
     ('list_users(boolean,text,integer)',                                 '{auditor,reconciler}'),
@@ -86,6 +88,7 @@ SELECT f.signature, c.capability
     ('prune_audit_events(integer)',                                      '{maintainer}'),
     ('metrics()',                                                        '{auditor,maintainer}'),
     ('purge_api_keys(interval,integer)',                                 '{maintainer}'),
+    ('purge_api_key_usage(integer)',                                     '{maintainer}'),
     ('purge_gateway_keys()',                                             '{maintainer}'),
     ('maintain(interval,integer)',                                       '{maintainer}'),
     ('list_access()',                                                    '{auditor}'),
@@ -139,7 +142,7 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalo
 AS 'MODULE_PATHNAME', 'grant_access_wrapper';
 COMMENT ON FUNCTION keywright.grant_access(text, text) IS
 'Gives a role a capability: USAGE on the schema and EXECUTE on the functions of the capability, never a table privilege.
-Arguments: grantee (a role; not PUBLIC and not a predefined one); capability: authenticator (postgrest_config, for the role PostgREST logs in as), requester (check_request, begin_request and what row security policies call), verifier (requester, and verify, authenticate, authorize, heartbeat), issuer (mint, ensure, rotate, revoke, list keys), auditor (list, explain, metrics; nothing that writes), reconciler (issuer, and users, resources, roles), maintainer (maintain and what it calls, metrics) or admin (all).
+Arguments: grantee (a role; not PUBLIC and not a predefined one); capability: authenticator (postgrest_config, for the role PostgREST logs in as), requester (check_request, begin_request and what row security policies call), verifier (requester, and verify, authenticate, authorize, touch, heartbeat), issuer (mint, ensure, rotate, revoke, list keys), auditor (list, explain, metrics; nothing that writes), reconciler (issuer, and users, resources, roles), maintainer (maintain and what it calls, metrics) or admin (all).
 Result: created, updated (missing privileges were given again) or unchanged. Parallel callers all succeed.
 Errors: 42704 no such role; 42939 the role is reserved; 22023 no such capability; 40001 somebody else kept changing the same privileges.';
 

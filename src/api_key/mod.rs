@@ -12,7 +12,9 @@ mod revoke;
 mod rotate;
 mod verify;
 
+pub use purge::MOST as MOST_PURGED;
 pub use revoke::delete_named;
+pub use rotate::require_key_id;
 pub use verify::{look, presented, verify};
 
 use crate::probe::Keyed;

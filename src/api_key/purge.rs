@@ -5,7 +5,8 @@ use pgrx::datum::Interval;
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
 
-const MOST: i32 = 1_000_000;
+/// Rows that go in one batch.
+pub const MOST: i32 = 1_000_000;
 
 #[pg_extern(sql = false)]
 fn purge_api_keys(retention: Option<Interval>, batch: Option<i32>) -> Result<i64, ErrorReport> {

@@ -8,6 +8,7 @@ use crate::clock;
 use crate::error::Failure;
 use crate::probe::{Reader, Row};
 use crate::record::{Record, Rows};
+use crate::usage::{self, Kind, Outcome};
 use crate::user;
 use keywright_core::digest::{self, DIGEST_LEN, Digest};
 use keywright_core::token::{ApiKey, is_key_id};
@@ -54,7 +55,10 @@ fn verify_api_key_digest(
     let id = key_id.filter(|id| is_key_id(id)).and_then(|id| str::from_utf8(id).ok());
     match id.zip(digest.and_then(|digest| digest.try_into().ok())) {
         Some(presented) => Ok(verify(&reader()?, presented, |columns, _| Record::new(fcinfo, &columns))),
-        None => Ok(Record::new(fcinfo, &inactive())),
+        None => {
+            usage::count(Kind::ApiKey, Outcome::Malformed);
+            Ok(Record::new(fcinfo, &inactive()))
+        }
     }
 }
 
@@ -81,7 +85,11 @@ fn verify_api_keys(
 }
 
 pub fn presented(token: Option<&[u8]>) -> Option<(&str, Digest)> {
-    ApiKey::parse(token?).map(|key| (key.id(), key.digest()))
+    let presented = token.and_then(ApiKey::parse).map(|key| (key.id(), key.digest()));
+    if presented.is_none() {
+        usage::count(Kind::ApiKey, Outcome::Malformed);
+    }
+    presented
 }
 
 /// Hands the answer to `emit` while the rows it points into are held: the columns and, for a live key, its row
@@ -92,19 +100,35 @@ pub fn verify<const N: usize, R>(
     emit: impl FnOnce(Columns, Option<(&Row, pg_sys::Datum)>) -> R,
 ) -> R {
     let now = clock::now();
-    let id = id.into_datum().unwrap_or(pg_sys::Datum::null());
-    reader.find(KEYS, id, |key| {
+    let key_id = id.into_datum().unwrap_or(pg_sys::Datum::null());
+    reader.find(KEYS, key_id, |key| {
         let stored = key.and_then(|key| key.bytes(column::HASHED_SECRET)).unwrap_or(&NO_DIGEST);
         let right = digest::matches(&digest, stored);
         let live = key.is_some_and(|key| is_live(key, now));
         let owner_id = key.and_then(|key| key.get(column::USER_ID)).unwrap_or(NOBODY.as_ptr().into());
-        reader.find(OWNERS, owner_id, |owner| match (key, owner) {
-            (Some(key), Some(owner)) if right & live & is_active(owner) => {
-                emit(answer(key, owner), Some((key, owner_id)))
+        reader.find(OWNERS, owner_id, |owner| {
+            let active = owner.is_some_and(is_active);
+            usage::note_api_key(id, now, || outcome(key, right, live, active));
+            match (key, owner) {
+                (Some(key), Some(owner)) if right & live & active => {
+                    emit(answer(key, owner), Some((key, owner_id)))
+                }
+                _ => emit(inactive(), None),
             }
-            _ => emit(inactive(), None),
         })
     })
+}
+
+/// What an auditor may know. With a wrong secret nothing else is told.
+fn outcome(key: Option<&Row>, right: bool, live: bool, active: bool) -> Outcome {
+    match key {
+        None => Outcome::Unknown,
+        Some(_) if !right => Outcome::WrongSecret,
+        Some(key) if !live && key.get(column::REVOKED_AT).is_some() => Outcome::Revoked,
+        Some(_) if !live => Outcome::Expired,
+        Some(_) if !active => Outcome::UserInactive,
+        Some(_) => Outcome::Active,
+    }
 }
 
 /// Asks for a live key by its id alone, for one whose token was verified before. Hands over its row and its
