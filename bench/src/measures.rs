@@ -3,7 +3,7 @@
 use crate::keys::{self, connect};
 use crate::report::{Bound, Figure, save};
 use crate::rounds::{Random, Variant, interleave, median};
-use crate::wire::{Session, environment, pin};
+use crate::wire::{Session, environment, pin, pin_thread};
 use std::cell::RefCell;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,25 +57,30 @@ pub fn all(file: &Path) {
     pin(std::process::id(), "0");
 
     let mut figures = Vec::new();
-    let mut measure = |what: &str, measured: Vec<Figure>| {
+    let only = std::env::var("KEYWRIGHT_BENCH_ONLY").ok();
+    let mut measure = |what: &str, measured: &dyn Fn() -> Vec<Figure>| {
+        if only.as_ref().is_some_and(|only| !only.split(',').any(|only| only == what)) {
+            return;
+        }
         step(what);
+        let measured = measured();
         for figure in &measured {
             println!("          {figure}");
         }
         figures.extend(measured);
     };
-    measure("single calls", single());
-    measure("without the round trip", in_server());
-    measure("many clients", crowded(&crowd));
-    measure("sizes", sizes());
-    measure("usage tracking", tracking());
-    measure("outcomes", outcomes());
-    measure("batches", batches());
-    measure("authorization", authorization());
-    measure("pages", pages());
-    measure("minting", minting());
-    measure("purging", purging());
-    measure("what a million verifications write", writes());
+    measure("single calls", &single);
+    measure("without the round trip", &in_server);
+    measure("many clients", &|| crowded(&crowd));
+    measure("sizes", &sizes);
+    measure("usage tracking", &tracking);
+    measure("outcomes", &outcomes);
+    measure("batches", &batches);
+    measure("authorization", &authorization);
+    measure("pages", &pages);
+    measure("minting", &minting);
+    measure("purging", &purging);
+    measure("what a million verifications write", &writes);
     save(file, &figures);
 }
 
@@ -162,6 +167,9 @@ fn single() -> Vec<Figure> {
             Caller::new(MIDDLE, "SELECT * FROM bench.verify_bare($1)", tokens(1))
                 .variant("PL/pgSQL, barest", 200),
             Caller::new(MIDDLE, "SELECT $1::text", tokens(1)).variant("SELECT 1", 200),
+            Caller::new(MIDDLE, "SELECT keywright.verify_api_key($1)", tokens(1))
+                .set("keywright.track_usage = off")
+                .variant("verify_api_key as a value", 200),
         ],
         1000,
     );
@@ -179,6 +187,13 @@ fn single() -> Vec<Figure> {
         against(2, "PL/pgSQL with sha256, the same answer", 1.8),
         against(3, "PL/pgSQL with sha256, barest form", f64::NAN),
         against(4, "SELECT $1: the round trip itself", f64::NAN),
+        Figure::new(
+            "SELECT verify_api_key(..) as one value",
+            "prepared SELECT of the row by its primary key",
+            rates.ratio(5, 1),
+            Bound::Least(f64::NAN),
+        )
+        .rates(rates.rate(5), rates.rate(1)),
     ]
 }
 
@@ -223,14 +238,18 @@ impl Crowd {
     fn new() -> Crowd {
         let (finished, done) = mpsc::channel();
         let work = (0..CLIENTS)
-            .map(|_| {
+            .map(|client| {
                 let (work, calls) = mpsc::channel();
                 let finished = finished.clone();
                 thread::spawn(move || {
                     let mut caller = None;
                     for count in calls {
                         let caller = caller.get_or_insert_with(|| {
+                            // As many on each core.
+                            let core = (client % cores()).to_string();
+                            pin_thread(&core);
                             let mut session = Session::new(MIDDLE);
+                            session.pin(&core);
                             let statement = session.prepare(VERIFY);
                             (session, statement, keys::token(7))
                         });
@@ -257,9 +276,7 @@ impl Crowd {
 }
 
 fn crowded(crowd: &Crowd) -> Vec<Figure> {
-    let cores = thread::available_parallelism().map_or(1, usize::from).max(1);
-    let cores = std::fs::read_to_string("/proc/cpuinfo")
-        .map_or(cores, |text| text.matches("processor\t").count().max(1));
+    let cores = cores();
     let mut old = connect(MIDDLE);
     let mut transaction = old
         .build_transaction()
@@ -287,20 +304,30 @@ fn crowded(crowd: &Crowd) -> Vec<Figure> {
 
 fn sizes() -> Vec<Figure> {
     let large = large_keys();
-    let of = |database, numbers| {
-        Caller::new(database, VERIFY, random(5, numbers, keys::token)).set("keywright.track_usage = off")
-    };
+    let of =
+        |database, sql, arguments| Caller::new(database, sql, arguments).set("keywright.track_usage = off");
     let rates = interleave(
         vec![
-            of(LARGE, large / 5..large).variant("large", 200),
-            of(SMALL, 0..SMALL_KEYS).variant("small", 200),
+            of(LARGE, VERIFY, random(5, large / 5..large, keys::token)).variant("large", 200),
+            of(SMALL, VERIFY, random(5, 0..SMALL_KEYS, keys::token)).variant("small", 200),
+            of(LARGE, ROW, random(5, large / 5..large, keys::id)).variant("row, large", 200),
+            of(SMALL, ROW, random(5, 0..SMALL_KEYS, keys::id)).variant("row, small", 200),
         ],
         1000,
     );
-    let what = format!("verify_api_key, {} keys", separated(large));
+    let against = |one, other, what: &str, name: &str, least| {
+        Figure::new(
+            &format!("{what}, {} keys", separated(large)),
+            name,
+            rates.ratio(one, other),
+            Bound::Least(least),
+        )
+        .rates(rates.rate(one), rates.rate(other))
+    };
     vec![
-        Figure::new(&what, "10,000 keys", rates.ratio(0, 1), Bound::Least(0.9))
-            .rates(rates.rate(0), rates.rate(1)),
+        against(0, 1, "verify_api_key", "10,000 keys", 0.9),
+        against(2, 3, "the row by its primary key", "10,000 keys", f64::NAN),
+        against(0, 2, "verify_api_key", "the row by its primary key, as many keys", f64::NAN),
     ]
 }
 
@@ -386,21 +413,26 @@ fn authorization() -> Vec<Figure> {
 }
 
 fn pages() -> Vec<Figure> {
+    const PAGE: &str = "SELECT * FROM keywright.list_api_keys(include_inactive => true, after => $1)";
     let large = large_keys();
-    let middle = random(15, large / 5..large, keys::id);
     let rates = interleave(
         vec![
-            Caller::new(LARGE, "SELECT * FROM keywright.list_api_keys(after => $1)", middle)
-                .variant("middle", 20),
-            Caller::new(SMALL, "SELECT * FROM keywright.list_api_keys()", vec![vec![]]).variant("first", 20),
+            Caller::new(LARGE, PAGE, vec![vec!["VVVVVVVVVV".into()]]).variant("middle", 20),
+            Caller::new(SMALL, PAGE, vec![vec![String::new()]]).variant("first", 20),
+            Caller::new(LARGE, PAGE, random(15, 0..large, keys::id)).variant("random", 20),
         ],
         300,
     );
-    let what = format!("list_api_keys, a page in the middle of {}", separated(large));
-    vec![
-        Figure::new(&what, "the first page of 10,000", rates.ratio(0, 1), Bound::Least(0.8))
-            .rates(rates.rate(0), rates.rate(1)),
-    ]
+    let against = |one, what: &str, least| {
+        Figure::new(
+            &format!("list_api_keys, {what} of {}", separated(large)),
+            "the first page of 10,000",
+            rates.ratio(one, 1),
+            Bound::Least(least),
+        )
+        .rates(rates.rate(one), rates.rate(1))
+    };
+    vec![against(0, "a page in the middle", 0.8), against(2, "another page each time", f64::NAN)]
 }
 
 fn minting() -> Vec<Figure> {
@@ -491,11 +523,11 @@ fn purging() -> Vec<Figure> {
     };
     let alone = slices(&|slices| slices == 300);
     let finished = AtomicBool::new(false);
-    let cores = if environment("PG_CORES").parse::<usize>().unwrap_or(1) > 1 { "1" } else { "0" };
+    let other = if cores() > 1 { "1" } else { "0" };
     let beside = thread::scope(|scope| {
         scope.spawn(|| {
             let mut session = Session::new(LARGE);
-            session.pin(cores);
+            session.pin(other);
             let statement = session.prepare("SELECT keywright.purge_api_keys('1 day', 10000)");
             let begun = Instant::now();
             while begun.elapsed() < Duration::from_secs(6) {
@@ -546,6 +578,10 @@ fn writes() -> Vec<Figure> {
             Bound::Zero,
         ),
     ]
+}
+
+fn cores() -> usize {
+    environment("PG_CORES").parse().expect("a number of cores")
 }
 
 fn separated(number: u64) -> String {

@@ -114,6 +114,13 @@ pub fn environment(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run by scripts/bench"))
 }
 
+/// Keeps the thread that calls on these cores.
+pub fn pin_thread(cores: &str) {
+    let own = std::fs::read_link("/proc/thread-self").expect("the name of a thread");
+    let number = own.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+    pin(number.expect("the number of a thread"), cores);
+}
+
 /// Keeps a process or thread on these cores.
 pub fn pin(process: u32, cores: &str) {
     let pinned = Command::new("taskset").args(["-p", "-c", cores, &process.to_string()]).output();

@@ -1,6 +1,6 @@
 //! authorize_api_key: is the token good, and does it permit this; one snapshot for both.
 
-use super::{Limits, Roles, path, question, source};
+use super::{Limits, Roles, path_until, question, source};
 use crate::api_key;
 use crate::error::{Failure, Fault};
 use crate::record::Record;
@@ -23,13 +23,14 @@ fn authorize_api_key(
     let source = source()?;
     let found = api_key::verify(&source, presented, |columns, live| {
         let (key, owner) = live?;
-        let path = path(resource, &source);
-        let limits = Limits::of(key, &source);
+        let (limits, roles) = (Limits::of(key, &source), Roles::of_datum(owner, &source));
+        let covers = |path: &[Resource]| limits.allow(&permission, path) && roles.cover(&permission, path);
+        let path = path_until(resource, &source, covers);
         let uncovered: Vec<String> = [
             (limits.in_scope(&permission), format!("The scopes of the key do not cover \"{permission}\".")),
             (limits.allow(&permission, &path), format!("The allow-list of the key does not cover {place}.")),
             (
-                Roles::of_datum(owner, &source).cover(&permission, &path),
+                roles.cover(&permission, &path),
                 format!("The roles of the key's owner do not cover \"{permission}\" on {place}."),
             ),
         ]

@@ -174,14 +174,22 @@ fn permissions(row: &Row, column: i32) -> Vec<Permission> {
 
 /// A resource and all it lies below, nearest first; empty for none.
 pub fn path(resource: Option<Resource>, source: &Source) -> Vec<Resource> {
+    path_until(resource, source, |_| false)
+}
+
+/// As `path`, but no further up than is enough.
+pub fn path_until(
+    resource: Option<Resource>,
+    source: &Source,
+    is_enough: impl Fn(&[Resource]) -> bool,
+) -> Vec<Resource> {
     let mut path = Vec::new();
     let mut next = resource;
-    while let Some(at) = next {
-        next = match path.len() {
-            resource::MOST_ANCESTORS => None,
-            _ => resource::parent(source, RESOURCES, &at.kind, &at.id),
-        };
+    while let Some(at) = next.take() {
         path.push(at);
+        if path.len() <= resource::MOST_ANCESTORS && !is_enough(&path) {
+            next = path.last().and_then(|at| resource::parent(source, RESOURCES, &at.kind, &at.id));
+        }
     }
     path
 }

@@ -394,26 +394,22 @@ impl<const N: usize> Reader<N> {
         let keyed = self.tables[table];
         let is_it =
             |row: &Row| row.get(column).is_some_and(|found| bytes_of(keyed, found) == bytes_of(keyed, key));
-        let file = {
+        if let Some(place) = Hint::of(keyed, key) {
             let open = &mut self.open.borrow_mut()[table];
-            let file = locator(open.table);
-            let hint = Hint::of(keyed, key).filter(|place| same(&place.file, &file));
-            let is_there = hint.is_some_and(|place| {
-                // SAFETY: a heap table, open and stored in this file, that has the columns.
-                unsafe { raw::look_again(open, &place, self.snapshot, keyed.columns()) }
-            });
+            // SAFETY: a heap table, open, that has the columns.
+            let is_there =
+                unsafe { raw::look_again(open, locator(open.table), &place, self.snapshot, keyed.columns()) };
             if is_there && is_it(&Row { slot: open.slot, columns: keyed.columns.len() }) {
                 return true;
             }
-            file
-        };
+        }
         let Some(at) = self.search(table, &[key]) else { return false };
         // SAFETY: the slot holds a row of a heap table, and so knows the buffer.
         let buffer = unsafe {
             let slot = self.open.borrow()[table].slot;
             (*slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).buffer
         };
-        Hint::remember(keyed, key, Place { file, at, buffer });
+        Hint::remember(keyed, key, Place { at, buffer });
         true
     }
 
@@ -438,40 +434,38 @@ impl<const N: usize> Drop for Reader<N> {
 /// call, and its key the one that is asked for. There is but one such row, so it is the one. Otherwise the index is asked.
 #[derive(Debug, Clone, Copy)]
 struct Hint {
-    asked: u64,
+    /// Some bits of table and key. Two may share them: then they forget each other.
+    asked: u32,
     place: Place,
 }
 
-/// 160 kB a backend, of which only what is used is ever touched.
-const HINTS: usize = 4096;
+/// 1 MB a backend, of which only what is used is ever touched.
+const HINTS: usize = 1 << 16;
 
 thread_local! {
-    static HINT: [Cell<Option<Hint>>; HINTS] = const { [const { Cell::new(None) }; HINTS] };
+    static HINT: [Cell<Hint>; HINTS] = const { [const { Cell::new(Hint { asked: 0, place: Place::NOWHERE }) }; HINTS] };
 }
 
 impl Hint {
     fn of(keyed: &Keyed, key: pg_sys::Datum) -> Option<Place> {
-        let asked = Self::asked(keyed, key);
-        Self::cell(asked, Cell::get).filter(|hint| hint.asked == asked).map(|hint| hint.place)
+        let (at, asked) = Self::asked(keyed, key);
+        let hint = HINT.with(|hints| hints[at].get());
+        (hint.asked == asked && hint.place.buffer > 0).then_some(hint.place)
     }
 
     fn remember(keyed: &Keyed, key: pg_sys::Datum, place: Place) {
-        let asked = Self::asked(keyed, key);
-        Self::cell(asked, |cell| cell.set(Some(Hint { asked, place })));
+        let (at, asked) = Self::asked(keyed, key);
+        HINT.with(|hints| hints[at].set(Hint { asked, place }));
     }
 
-    /// A number for table and key. Two may share one: then they forget each other.
-    fn asked(keyed: &Keyed, key: pg_sys::Datum) -> u64 {
+    fn asked(keyed: &Keyed, key: pg_sys::Datum) -> (usize, u32) {
         let seed = u64::from(keyed.known.table.load(Relaxed));
-        bytes_of(keyed, key).chunks(8).fold(seed, |sum, chunk| {
+        let hash = bytes_of(keyed, key).chunks(8).fold(seed, |sum, chunk| {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
             (sum.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0x517c_c1b7_2722_0a95)
-        })
-    }
-
-    fn cell<R>(asked: u64, look: impl FnOnce(&Cell<Option<Hint>>) -> R) -> R {
-        HINT.with(|hints| look(&hints[(asked >> 32) as usize % HINTS]))
+        });
+        ((hash >> 48) as usize % HINTS, (hash >> 16) as u32)
     }
 }
 
@@ -483,13 +477,6 @@ fn locator(table: pg_sys::Relation) -> Locator {
         #[cfg(not(feature = "pg15"))]
         return (*table).rd_locator;
     }
-}
-
-fn same(one: &Locator, other: &Locator) -> bool {
-    #[cfg(feature = "pg15")]
-    return (one.relNode, one.dbNode, one.spcNode) == (other.relNode, other.dbNode, other.spcNode);
-    #[cfg(not(feature = "pg15"))]
-    return (one.relNumber, one.dbOid, one.spcOid) == (other.relNumber, other.dbOid, other.spcOid);
 }
 
 /// The bytes two keys have in common if and only if they are equal: a uuid's, or a text's in the collation "C".

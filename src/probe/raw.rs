@@ -14,6 +14,7 @@ unsafe extern "C-unwind" {
     fn LockRelationOid(relation: pg_sys::Oid, mode: pg_sys::LOCKMODE);
     fn UnlockRelationOid(relation: pg_sys::Oid, mode: pg_sys::LOCKMODE);
     fn RelationIdGetRelation(relation: pg_sys::Oid) -> pg_sys::Relation;
+    fn IsTransactionBlock() -> bool;
     fn relation_close(relation: pg_sys::Relation, mode: pg_sys::LOCKMODE);
     fn pgstat_init_relation(relation: pg_sys::Relation);
     fn GetNonHistoricCatalogSnapshot(relation: pg_sys::Oid) -> pg_sys::Snapshot;
@@ -158,7 +159,8 @@ pub unsafe fn enter<const N: usize>(
     (open, snapshot)
 }
 
-/// Closes and unlocks what is open, and lets go of the snapshot if there is one.
+/// Closes and unlocks what is open, and lets go of the snapshot if there is one. Where the transaction ends with the
+/// statement, the locks are left for it to let go of, which is cheaper.
 ///
 /// # Safety
 /// All of it is from `enter` and `search`, and given here once.
@@ -166,15 +168,16 @@ pub unsafe fn leave(open: &[Open], snapshot: pg_sys::Snapshot) {
     // SAFETY: the caller's promise; nothing here is dropped.
     unsafe {
         guarded(|| {
+            let unlock = if IsTransactionBlock() { LOCK } else { pg_sys::NoLock as pg_sys::LOCKMODE };
             for &Open { table, index, slot } in open {
                 if !slot.is_null() {
                     ExecDropSingleTupleTableSlot(slot);
                 }
                 if !index.is_null() {
-                    relation_close(index, LOCK);
+                    relation_close(index, unlock);
                 }
                 if !table.is_null() {
-                    relation_close(table, LOCK);
+                    relation_close(table, unlock);
                 }
             }
             if !snapshot.is_null() {
@@ -339,9 +342,15 @@ pub unsafe fn end(scan: pg_sys::IndexScanDesc) {
 /// A place in a table, and the buffer that held its page.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
-    pub file: Locator,
     pub at: pg_sys::ItemPointerData,
     pub buffer: pg_sys::Buffer,
+}
+
+impl Place {
+    pub const NOWHERE: Place = Place {
+        at: pg_sys::ItemPointerData { ip_blkid: pg_sys::BlockIdData { bi_hi: 0, bi_lo: 0 }, ip_posid: 0 },
+        buffer: 0,
+    };
 }
 
 /// The row that stands at a place comes into the slot, taken apart, if the buffer still holds that page of that file, and
@@ -349,8 +358,14 @@ pub struct Place {
 ///
 /// # Safety
 /// The table is open, is a heap table, has as many columns, and is stored in this file.
-pub unsafe fn look_again(open: &mut Open, place: &Place, snapshot: pg_sys::Snapshot, columns: i32) -> bool {
-    let Place { file, mut at, buffer } = *place;
+pub unsafe fn look_again(
+    open: &mut Open,
+    file: Locator,
+    place: &Place,
+    snapshot: pg_sys::Snapshot,
+    columns: i32,
+) -> bool {
+    let Place { mut at, buffer } = *place;
     let block = (u32::from(at.ip_blkid.bi_hi) << 16) | u32::from(at.ip_blkid.bi_lo);
     // SAFETY: the caller's promise; nothing here is dropped. The row is searched for while its page is pinned and locked, and
     // the slot, one for such rows as the table is of such, takes over the pin; the row's own room is in the slot.
