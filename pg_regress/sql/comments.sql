@@ -5,8 +5,11 @@ UNION ALL
 SELECT 'relation', c.oid::regclass::text FROM pg_class AS c
  WHERE c.relnamespace = 'keywright'::regnamespace AND c.relkind IN ('r', 'v', 'i') AND obj_description(c.oid, 'pg_class') IS NULL
 UNION ALL
+SELECT 'type', t.oid::regtype::text FROM pg_type AS t JOIN pg_class AS c ON c.oid = t.typrelid
+ WHERE t.typnamespace = 'keywright'::regnamespace AND c.relkind = 'c' AND obj_description(t.oid, 'pg_type') IS NULL
+UNION ALL
 SELECT 'column', c.oid::regclass || '.' || a.attname FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
- WHERE c.relnamespace = 'keywright'::regnamespace AND c.relkind IN ('r', 'v') AND a.attnum > 0 AND NOT a.attisdropped
+ WHERE c.relnamespace = 'keywright'::regnamespace AND c.relkind IN ('r', 'v', 'c') AND a.attnum > 0 AND NOT a.attisdropped
    AND col_description(c.oid, a.attnum) IS NULL
 UNION ALL
 SELECT 'constraint', conname FROM pg_constraint WHERE connamespace = 'keywright'::regnamespace AND contype <> 'n'

@@ -25,6 +25,10 @@ SELECT c.relname, c.relkind, c.relrowsecurity AS row_security, c.relforcerowsecu
        (SELECT count(*) FROM pg_policy WHERE polrelid = c.oid) AS policies, c.relacl IS NULL
          OR NOT EXISTS (SELECT FROM aclexplode(c.relacl) AS a WHERE a.grantee <> c.relowner) AS owner_only
   FROM pg_class AS c WHERE c.relnamespace = 'keywright'::regnamespace AND c.relkind IN ('r', 'v', 'm', 'S', 'f', 'p') ORDER BY 1;
+-- Types of our own.
+SELECT t.oid::regtype AS type, t.typacl IS NOT NULL
+         AND NOT EXISTS (SELECT FROM aclexplode(t.typacl) AS a WHERE a.grantee <> t.typowner) AS owner_only
+  FROM pg_type AS t JOIN pg_class AS c ON c.oid = t.typrelid WHERE t.typnamespace = 'keywright'::regnamespace AND c.relkind = 'c';
 -- No column of a view and no result of a function is a hash.
 SELECT attrelid::regclass, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
  WHERE relnamespace = 'keywright'::regnamespace AND relkind <> 'r' AND atttypid = 'bytea'::regtype AND relkind <> 'i';
