@@ -16,6 +16,9 @@ test: ## Everything, on every version in PG
 bench: ## Speed, each figure against a baseline measured in the same run
 	@scripts/bench $(PG)
 
+instructions: ## Instructions of one verification in the server, by valgrind
+	@scripts/instructions $(PG)
+
 install: ## Build in release and install into the Postgres of PG_CONFIG
 	@scripts/install $(PG_CONFIG)
 
@@ -28,4 +31,4 @@ uninstall: ## Remove it from the Postgres of PG_CONFIG
 clean: ## Remove what was built
 	@scripts/clean
 
-.PHONY: demo test bench install installcheck uninstall clean help
+.PHONY: demo test bench instructions install installcheck uninstall clean help

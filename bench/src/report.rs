@@ -96,6 +96,8 @@ struct Run {
     machine: String,
     version: String,
     figures: Vec<Figure>,
+    /// What scripts/instructions counted.
+    instructions: Option<String>,
 }
 
 pub fn save(file: &Path, figures: &[Figure]) {
@@ -103,6 +105,13 @@ pub fn save(file: &Path, figures: &[Figure]) {
         .query_one("SELECT current_setting('server_version'), current_setting('shared_buffers')", &[])
         .expect("version");
     let (version, buffers): (String, String) = (row.get(0), row.get(1));
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let page = |name: &str| -> u64 {
+        let line = memory.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.trim().split(' ').next()?.parse().ok()).unwrap_or(0)
+    };
+    let huge =
+        if page("HugePages_Total:") > page("HugePages_Free:") { "huge pages" } else { "no huge pages" };
     let version = version.split(' ').next().unwrap_or_default().to_owned();
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown");
@@ -111,8 +120,9 @@ pub fn save(file: &Path, figures: &[Figure]) {
         .arg("-r")
         .output()
         .map_or(String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    let mut text =
-        format!("{name}, {cores} cores, Linux {kernel}, shared_buffers {buffers}, fsync off\n{version}\n");
+    let mut text = format!(
+        "{name}, {cores} cores, Linux {kernel}, shared_buffers {buffers}, {huge}, fsync off\n{version}\n"
+    );
     for figure in figures {
         text.push_str(&figure.line());
         text.push('\n');
@@ -124,7 +134,11 @@ fn load(file: &str) -> Run {
     let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{file}: {error}"));
     let mut lines = text.lines().map(str::to_owned);
     let (machine, version) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-    Run { machine, version, figures: lines.map(|line| Figure::parse(&line)).collect() }
+    let instructions = fs::read_to_string(format!("{file}.instructions")).ok().map(|text| {
+        let names = text.replace("verify ", "verify_api_key ").replace("key ", "row by its primary key ");
+        names.replace("verify_api_row by its primary key ", "verify_api_key ").trim().replace('\n', ", ")
+    });
+    Run { machine, version, instructions, figures: lines.map(|line| Figure::parse(&line)).collect() }
 }
 
 pub fn write(files: &[&str]) {
@@ -162,6 +176,9 @@ pub fn write(files: &[&str]) {
                 figure.bound(),
                 figure.verdict()
             );
+        }
+        if let Some(counted) = &run.instructions {
+            _ = writeln!(text, "\nInstructions in the server for one call, by callgrind (`make instructions`): {counted}.");
         }
         fs::write(directory.join(format!("rates-{short}.svg")), plot(run)).expect("a plot");
         println!("\nPostgreSQL {}", run.version);
