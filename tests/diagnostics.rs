@@ -218,3 +218,28 @@ fn a_user_newer_than_the_snapshot_is_a_serialization_failure() {
         savepoint.rollback().unwrap();
     }
 }
+
+/// What does not fit into work_mem goes into a temporary file, which is no place for tokens.
+#[test]
+fn tokens_that_are_minted_by_the_thousand_stay_in_memory() {
+    let database = Database::new("many_tokens");
+    let mut client = database.connect();
+    client.batch_execute("SELECT keywright.ensure_user('ada', '', 'service')").unwrap();
+    let mut bytes_of = |prefix: &str| -> i64 {
+        let minted: i64 = one(
+            &mut client,
+            &format!(
+                "SELECT count(token) FROM keywright.mint_api_keys(array_fill('ada'::text, '{{50000}}'),
+                   ARRAY(SELECT '{prefix}' || n FROM generate_series(1, 50000) AS n))"
+            ),
+        );
+        assert_eq!(minted, 50_000);
+        client.batch_execute("SELECT pg_stat_force_next_flush()").unwrap();
+        one(&mut client, "SELECT temp_bytes FROM pg_stat_database WHERE datname = current_database()")
+    };
+    assert_eq!(bytes_of("a"), 0, "bytes in temporary files");
+    let reset =
+        "ALTER FUNCTION keywright.mint_api_keys(text[],text[],text[],text[],interval,text) RESET work_mem";
+    database.connect().batch_execute(reset).unwrap();
+    assert!(bytes_of("b") > 0, "without its setting they would go there");
+}

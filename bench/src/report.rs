@@ -178,7 +178,10 @@ pub fn write(files: &[&str]) {
             );
         }
         if let Some(counted) = &run.instructions {
-            _ = writeln!(text, "\nInstructions in the server for one call, by callgrind (`make instructions`): {counted}.");
+            _ = writeln!(
+                text,
+                "\nInstructions in the server for one call, by callgrind (`make instructions`): {counted}."
+            );
         }
         fs::write(directory.join(format!("rates-{short}.svg")), plot(run)).expect("a plot");
         println!("\nPostgreSQL {}", run.version);
