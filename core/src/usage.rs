@@ -98,7 +98,9 @@ pub fn decode(file: &[u8]) -> Result<Vec<Noted>, Unreadable> {
     if right != sum || !entries.len().is_multiple_of(ENTRY) {
         return Err(Unreadable::Damaged);
     }
-    entries.chunks_exact(ENTRY).map(|entry| read(entry).ok_or(Unreadable::Damaged)).collect()
+    // What was noted was presented.
+    let entry = |entry| read(entry).filter(|noted| noted.presented != NEVER).ok_or(Unreadable::Damaged);
+    entries.chunks_exact(ENTRY).map(entry).collect()
 }
 
 fn read(entry: &[u8]) -> Option<Noted> {
@@ -143,6 +145,8 @@ mod tests {
         let file = encode(&[entry, entry]);
         assert_eq!(decode(&file), Ok(vec![entry, entry]));
         assert_eq!(decode(&encode(&[])), Ok(vec![]));
+        let unpresented = Noted { presented: NEVER, ..entry };
+        assert_eq!(decode(&encode(&[entry, unpresented])), Err(Unreadable::Damaged));
         for length in 0..file.len() {
             assert!(decode(&file[..length]).is_err(), "{length} bytes");
         }

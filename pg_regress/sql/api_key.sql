@@ -196,3 +196,6 @@ SELECT count(*) AS left_over FROM keywright.list_api_keys(include_inactive => tr
 CALL keywright.maintain();
 CALL keywright.maintain('0', 1);
 RESET SESSION AUTHORIZATION;
+-- A page that begins after a text of another collation.
+SELECT count(*) FROM keywright.list_api_keys(after => 'zzzzzzzzzz' COLLATE "POSIX");
+SELECT count(*) FROM keywright.key_usage(after => 'zzzzzzzzzz' COLLATE "POSIX");

@@ -382,7 +382,7 @@ BEGIN
     FROM keywright.api_keys AS k
    WHERE (owner_id IS NULL OR k.user_id = owner_id)
      AND (include_inactive OR (k.revoked_at IS NULL AND k.expires_at > clock_timestamp()))
-     AND (after IS NULL OR k.key_id > after)
+     AND (after IS NULL OR k.key_id > after COLLATE "C")
    ORDER BY k.key_id
    LIMIT keywright._page_size(page_size);
 END

@@ -43,7 +43,7 @@ BEGIN
   RETURN QUERY
   SELECT k.key_id, greatest(u.last_used_at, n.last_used_at), greatest(u.last_presented_at, n.last_presented_at)
     FROM (SELECT a.key_id FROM keywright.api_keys AS a
-           WHERE (owner_id IS NULL OR a.user_id = owner_id) AND (after IS NULL OR a.key_id > after)
+           WHERE (owner_id IS NULL OR a.user_id = owner_id) AND (after IS NULL OR a.key_id > after COLLATE "C")
            ORDER BY a.key_id LIMIT keywright._page_size(page_size)) AS k
     LEFT JOIN keywright.api_key_usage AS u ON u.key_id = k.key_id
    CROSS JOIN LATERAL keywright._noted_usage(k.key_id) AS n
