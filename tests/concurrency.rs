@@ -215,3 +215,37 @@ fn grants_by_hand_at_the_same_moment_reach_nobody_as_an_internal_error() {
         .batch_execute(&format!("SELECT keywright.revoke_access('{role}', 'verifier'); DROP OWNED BY {role}, {role}_2; DROP ROLE {role}, {role}_2"))
         .unwrap();
 }
+
+/// Whoever is second is refused by name, whatever the order of its names, and nobody is told of a deadlock.
+#[test]
+fn mints_of_the_same_names_in_another_order_do_not_deadlock() {
+    let database = Database::new("many_names");
+    database.connect().batch_execute("SELECT keywright.ensure_user('ada', '', 'service')").unwrap();
+    for round in 0..4 {
+        let ends = in_parallel(&database, |client, number| {
+            let order = if number % 2 == 0 { "ASC" } else { "DESC" };
+            let sql = format!(
+                "SELECT count(*) FROM keywright.mint_api_keys(array_fill('ada'::text, '{{1000}}'),
+                   ARRAY(SELECT 'r{round}-' || n FROM generate_series(1, 1000) AS n ORDER BY n {order}), lifetime => '1 hour')"
+            );
+            client.batch_execute(&sql).map_err(|error| error.code().unwrap().code().to_owned())
+        });
+        assert_eq!(ends.iter().filter(|end| end.is_ok()).count(), 1, "{ends:?}");
+        assert!(ends.iter().all(|end| end.as_ref().err().is_none_or(|code| code == "23505")), "{ends:?}");
+    }
+    // Names of keys that have expired go to a successor in the same order.
+    database
+        .connect()
+        .batch_execute("UPDATE keywright.api_keys SET expires_at = clock_timestamp() WHERE name LIKE 'r0-%'")
+        .unwrap();
+    let ends = in_parallel(&database, |client, number| {
+        let order = if number % 2 == 0 { "ASC" } else { "DESC" };
+        let sql = format!(
+            "SELECT count(*) FROM keywright.mint_api_keys(array_fill('ada'::text, '{{1000}}'),
+               ARRAY(SELECT 'r0-' || n FROM generate_series(1, 1000) AS n ORDER BY n {order}))"
+        );
+        client.batch_execute(&sql).map_err(|error| error.code().unwrap().code().to_owned())
+    });
+    assert_eq!(ends.iter().filter(|end| end.is_ok()).count(), 1, "{ends:?}");
+    assert!(ends.iter().all(|end| end.as_ref().err().is_none_or(|code| code == "23505")), "{ends:?}");
+}

@@ -123,6 +123,11 @@ impl Cluster {
         succeed(&mut self.start_command());
     }
 
+    /// False when it does not come up.
+    pub fn try_start(&self) -> bool {
+        self.start_command().output().unwrap().status.success()
+    }
+
     fn start_command(&self) -> Command {
         let settings = format!(
             "-c port={} -c listen_addresses= -c fsync=off -c unix_socket_permissions=0700 -c unix_socket_directories={} {}",

@@ -109,3 +109,36 @@ fn no_wal_no_transaction_id_no_row_version() {
     assert!(wal_of(&mut client, &[write.to_owned()]) > 0);
     client.batch_execute("SELECT keywright.revoke_access('keywright_test_writes', 'admin'); DROP ROLE keywright_test_writes").unwrap();
 }
+
+/// A SELECT that meets dead rows tidies up their page, and writes.
+#[test]
+fn dead_rows_are_left_to_vacuum() {
+    let database = Database::new("dead_rows");
+    let (mut client, mut writer) = (database.connect(), database.connect());
+    client.batch_execute("SELECT keywright.ensure_user('ada', '', 'service')").unwrap();
+    let tokens: Vec<String> = client
+        .query(
+            "SELECT token FROM keywright.mint_api_keys(array_fill('ada'::text, '{400}'),
+               ARRAY(SELECT 'k' || n FROM generate_series(1, 400) AS n))",
+            &[],
+        )
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    client.batch_execute("ALTER TABLE keywright.api_keys SET (autovacuum_enabled = off)").unwrap();
+    client.batch_execute("VACUUM keywright.api_keys").unwrap();
+    let statement = client.prepare("SELECT (keywright.verify_api_key($1)).active").unwrap();
+    let mut least = i64::MAX;
+    for _ in 0..5 {
+        writer.batch_execute("UPDATE keywright.api_keys SET revoke_reason = NULL").unwrap();
+        writer.batch_execute("CHECKPOINT").unwrap();
+        let before: String = one(&mut client, "SELECT pg_current_wal_insert_lsn()::text");
+        for token in &tokens {
+            assert!(client.query_one(&statement, &[token]).unwrap().get::<_, bool>(0));
+        }
+        let written = format!("SELECT (pg_current_wal_insert_lsn() - '{before}')::bigint");
+        least = least.min(one(&mut client, &written));
+    }
+    assert_eq!(least, 0, "bytes of WAL");
+}

@@ -90,6 +90,9 @@ pub enum Unreadable {
     Damaged,
 }
 
+/// The first moment that is none of a timestamptz: 294277-01-01.
+const END: i64 = 9_223_371_331_200_000_000;
+
 pub fn decode(file: &[u8]) -> Result<Vec<Noted>, Unreadable> {
     let entries = file.strip_prefix(MAGIC).ok_or(Unreadable::Foreign)?;
     let at = entries.len().checked_sub(SUM).ok_or(Unreadable::Damaged)?;
@@ -98,8 +101,9 @@ pub fn decode(file: &[u8]) -> Result<Vec<Noted>, Unreadable> {
     if right != sum || !entries.len().is_multiple_of(ENTRY) {
         return Err(Unreadable::Damaged);
     }
-    // What was noted was presented.
-    let entry = |entry| read(entry).filter(|noted| noted.presented != NEVER).ok_or(Unreadable::Damaged);
+    // What was noted was presented, at a time that Postgres knows.
+    let sound = |noted: &Noted| noted.presented != NEVER && noted.presented < END && noted.used < END;
+    let entry = |entry| read(entry).filter(sound).ok_or(Unreadable::Damaged);
     entries.chunks_exact(ENTRY).map(entry).collect()
 }
 
@@ -145,6 +149,8 @@ mod tests {
         let file = encode(&[entry, entry]);
         assert_eq!(decode(&file), Ok(vec![entry, entry]));
         assert_eq!(decode(&encode(&[])), Ok(vec![]));
+        let late = Noted { presented: END, ..entry };
+        assert_eq!(decode(&encode(&[late])), Err(Unreadable::Damaged));
         let unpresented = Noted { presented: NEVER, ..entry };
         assert_eq!(decode(&encode(&[entry, unpresented])), Err(Unreadable::Damaged));
         for length in 0..file.len() {

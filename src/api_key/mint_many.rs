@@ -112,13 +112,15 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// How many of these were inserted: not those whose name another key holds.
+    /// How many of these were inserted: not those whose name another key holds. In the order of their names, as everybody does,
+    /// so that two who want the same do not wait for each other.
     fn insert(&self, which: &[usize]) -> u64 {
         const INSERT: &str = r#"
             INSERT INTO keywright.api_keys
                    (key_id, user_id, name, hashed_secret, scopes, allow_list, lifetime, created_at, expires_at, managed_by)
             SELECT n.key_id, n.user_id, n.name, n.hashed_secret, $5, $6, $7, $8, $9, $10
               FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bytea[]) AS n (key_id, user_id, name, hashed_secret)
+             ORDER BY n.user_id, n.name COLLATE "C"
             ON CONFLICT (user_id, name) WHERE revoked_at IS NULL AND superseded_at IS NULL DO NOTHING"#;
         let digests: Vec<Vec<u8>> = which.iter().map(|at| self.minted[*at].digest.to_vec()).collect();
         let args = [
@@ -138,11 +140,15 @@ impl Batch<'_> {
 
     fn release_expired(&self, which: &[usize]) {
         const RELEASE: &str = r#"
-            UPDATE keywright.api_keys AS k
-               SET superseded_at = $4, superseded_by = n.successor
-              FROM unnest($1::uuid[], $2::text[], $3::text[]) AS n (user_id, name, successor)
-             WHERE k.user_id = n.user_id AND k.name = n.name AND k.revoked_at IS NULL AND k.superseded_at IS NULL
-               AND k.expires_at <= $4"#;
+            WITH held AS MATERIALIZED (
+              SELECT k.key_id, n.successor
+                FROM unnest($1::uuid[], $2::text[], $3::text[]) AS n (user_id, name, successor)
+                JOIN keywright.api_keys AS k ON k.user_id = n.user_id AND k.name = n.name COLLATE "C"
+               WHERE k.revoked_at IS NULL AND k.superseded_at IS NULL AND k.expires_at <= $4
+               ORDER BY n.user_id, n.name COLLATE "C" FOR UPDATE OF k
+            )
+            UPDATE keywright.api_keys AS k SET superseded_at = $4, superseded_by = h.successor
+              FROM held AS h WHERE k.key_id = h.key_id"#;
         let args = [
             self.owners(which).into(),
             self.names(which).into(),

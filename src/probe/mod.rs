@@ -340,7 +340,7 @@ impl<const N: usize> Reader<N> {
                 (scan, *open)
             };
             let row = Row { slot: open.slot, columns: keyed.columns.len() };
-            while raw::next(scan, &open, keyed.columns()) {
+            while raw::next(scan, &open, self.snapshot, keyed.columns()) {
                 pgrx::check_for_interrupts!();
                 read(&row);
             }

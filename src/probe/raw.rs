@@ -66,7 +66,6 @@ unsafe extern "C-unwind" {
         scan: pg_sys::IndexScanDesc,
         direction: pg_sys::ScanDirection::Type,
     ) -> pg_sys::ItemPointer;
-    fn index_fetch_heap(scan: pg_sys::IndexScanDesc, slot: *mut pg_sys::TupleTableSlot) -> bool;
     fn index_endscan(scan: pg_sys::IndexScanDesc);
     fn ReadRecentBuffer(
         file: Locator,
@@ -74,6 +73,7 @@ unsafe extern "C-unwind" {
         block: pg_sys::BlockNumber,
         buffer: pg_sys::Buffer,
     ) -> bool;
+    fn ReadBuffer(relation: pg_sys::Relation, block: pg_sys::BlockNumber) -> pg_sys::Buffer;
     fn ReleaseBuffer(buffer: pg_sys::Buffer);
     fn LockBuffer(buffer: pg_sys::Buffer, mode: i32);
     fn heap_hot_search_buffer(
@@ -235,14 +235,17 @@ unsafe fn begin_bare(open: &mut Open, question: &Question) -> pg_sys::IndexScanD
 
 /// The next row of a scan comes into the slot, taken apart. The place is the one the index gave.
 ///
+/// Rows are not fetched as a scan does it, which tidies up pages on its way and so writes.
+///
 /// # Safety
 /// The scan is one of this table, behind a guard.
 unsafe fn next_bare(
     scan: pg_sys::IndexScanDesc,
-    slot: *mut pg_sys::TupleTableSlot,
+    open: &Open,
+    snapshot: pg_sys::Snapshot,
     columns: i32,
 ) -> Option<pg_sys::ItemPointerData> {
-    // SAFETY: the place is copied before it is followed, which changes it. The table has as many columns.
+    // SAFETY: the place is copied before the scan moves on; what an index points to is in the table.
     unsafe {
         loop {
             let place = index_getnext_tid(scan, pg_sys::ScanDirection::ForwardScanDirection);
@@ -250,11 +253,45 @@ unsafe fn next_bare(
                 return None;
             }
             let place = *place;
-            if index_fetch_heap(scan, slot) {
-                slot_getsomeattrs_int(slot, columns);
+            let buffer = ReadBuffer(open.table, block_of(place));
+            if store_bare(open, place, buffer, snapshot, columns) {
                 return Some(place);
             }
         }
+    }
+}
+
+fn block_of(place: pg_sys::ItemPointerData) -> pg_sys::BlockNumber {
+    (u32::from(place.ip_blkid.bi_hi) << 16) | u32::from(place.ip_blkid.bi_lo)
+}
+
+/// What stands at a place, if the snapshot sees it, comes into the slot, taken apart; otherwise the page is let go of.
+///
+/// # Safety
+/// The table is an open heap table and has as many columns, the slot is one of it, and the buffer holds the place's page, pinned.
+/// Behind a guard.
+unsafe fn store_bare(
+    open: &Open,
+    mut place: pg_sys::ItemPointerData,
+    buffer: pg_sys::Buffer,
+    snapshot: pg_sys::Snapshot,
+    columns: i32,
+) -> bool {
+    // SAFETY: the row is searched for while its page is pinned and locked; the slot, one for such rows as the table is of such,
+    // takes over the pin; the row's own room is in the slot.
+    unsafe {
+        let tuple = &raw mut (*open.slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).base.tupdata;
+        LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
+        let visible =
+            heap_hot_search_buffer(&mut place, open.table, buffer, snapshot, tuple, null_mut(), true);
+        LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
+        if visible {
+            ExecStorePinnedBufferHeapTuple(tuple, open.slot, buffer);
+            slot_getsomeattrs_int(open.slot, columns);
+        } else {
+            ReleaseBuffer(buffer);
+        }
+        visible
     }
 }
 
@@ -295,7 +332,7 @@ pub unsafe fn search(
         guarded(|| {
             if open_index_bare(open, index, generation) {
                 let scan = begin_bare(open, &question);
-                place = next_bare(scan, open.slot, question.columns);
+                place = next_bare(scan, open, question.snapshot, question.columns);
                 index_endscan(scan);
             }
         });
@@ -327,9 +364,14 @@ pub unsafe fn begin(
 
 /// # Safety
 /// The scan is from `begin`, on the same table.
-pub unsafe fn next(scan: pg_sys::IndexScanDesc, open: &Open, columns: i32) -> bool {
+pub unsafe fn next(
+    scan: pg_sys::IndexScanDesc,
+    open: &Open,
+    snapshot: pg_sys::Snapshot,
+    columns: i32,
+) -> bool {
     // SAFETY: the caller's promise; nothing here is dropped.
-    unsafe { guarded(|| next_bare(scan, open.slot, columns).is_some()) }
+    unsafe { guarded(|| next_bare(scan, open, snapshot, columns).is_some()) }
 }
 
 /// # Safety
@@ -365,30 +407,17 @@ pub unsafe fn look_again(
     snapshot: pg_sys::Snapshot,
     columns: i32,
 ) -> bool {
-    let Place { mut at, buffer } = *place;
-    let block = (u32::from(at.ip_blkid.bi_hi) << 16) | u32::from(at.ip_blkid.bi_lo);
-    // SAFETY: the caller's promise; nothing here is dropped. The row is searched for while its page is pinned and locked, and
-    // the slot, one for such rows as the table is of such, takes over the pin; the row's own room is in the slot.
+    let Place { at, buffer } = *place;
+    // SAFETY: the caller's promise; nothing here is dropped. The buffer is pinned only if it holds that page still.
     unsafe {
         guarded(|| {
-            if !ReadRecentBuffer(file, pg_sys::ForkNumber::MAIN_FORKNUM, block, buffer) {
+            if !ReadRecentBuffer(file, pg_sys::ForkNumber::MAIN_FORKNUM, block_of(at), buffer) {
                 return false;
             }
             if open.slot.is_null() {
                 open.slot = table_slot_create(open.table, null_mut());
             }
-            let tuple = &raw mut (*open.slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).base.tupdata;
-            LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
-            let visible =
-                heap_hot_search_buffer(&mut at, open.table, buffer, snapshot, tuple, null_mut(), true);
-            LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
-            if visible {
-                ExecStorePinnedBufferHeapTuple(tuple, open.slot, buffer);
-                slot_getsomeattrs_int(open.slot, columns);
-            } else {
-                ReleaseBuffer(buffer);
-            }
-            visible
+            store_bare(open, at, buffer, snapshot, columns)
         })
     }
 }

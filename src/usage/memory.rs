@@ -27,6 +27,9 @@ const NAME: &CStr = c"keywright usage";
 const FILE: &str = "pg_stat/keywright_usage.stat";
 const NEW_FILE: &str = "pg_stat/keywright_usage.stat.new";
 
+/// As many entries as there can be slots, and more.
+const LARGEST: u64 = 1 << 29;
+
 const MOST_PARTITIONS: usize = 128;
 const WAYS: usize = 16;
 /// Databases that have counters; those of further ones are not counted.
@@ -489,10 +492,15 @@ impl Memory {
         self.head.in_need.store(false, Relaxed);
     }
 
-    /// Takes over what the last server kept, and removes it.
+    /// Takes over what the last server kept. The file stays until the next shutdown, in case that this server does not come up;
+    /// whoever reads it once more learns nothing new from it.
     fn load(&self) {
-        let file = match fs::read(FILE) {
-            Ok(file) => file,
+        let file = match fs::metadata(FILE).and_then(|file| match file.len() {
+            ..=LARGEST => fs::read(FILE).map(Some),
+            _ => Ok(None),
+        }) {
+            Ok(Some(file)) => file,
+            Ok(None) => return pgrx::log!("keywright ignores {FILE}: it is damaged"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => return pgrx::log!("keywright could not read when keys were used: {FILE}: {error}"),
         };
@@ -500,9 +508,6 @@ impl Memory {
             Ok(entries) => entries.into_iter().for_each(|noted| self.put(noted)),
             Err(Unreadable::Foreign) => pgrx::log!("keywright ignores {FILE}: it is of another version"),
             Err(Unreadable::Damaged) => pgrx::log!("keywright ignores {FILE}: it is damaged"),
-        }
-        if let Err(error) = fs::remove_file(FILE) {
-            pgrx::log!("keywright could not remove {FILE}: {error}");
         }
     }
 
@@ -515,7 +520,10 @@ impl Memory {
             });
         }
         if entries.is_empty() {
-            return Ok(());
+            return match fs::remove_file(FILE) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
         }
         let mut file = fs::File::create(NEW_FILE)?;
         file.write_all(&encode(&entries))?;
