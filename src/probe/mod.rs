@@ -76,7 +76,7 @@ impl Keyed {
         let Some(locked) = Locked::new(table) else { return Ok(()) };
         if WATCHED.generation() == generation {
             self.require_columns(locked.0)?;
-            let index = self.find_index(locked.0)?;
+            let Some(index) = self.find_index(locked.0)? else { return Ok(()) };
             self.known.table.store(table.to_u32(), Relaxed);
             self.known.index.store(index.to_u32(), Relaxed);
             self.known.generation.store(generation, Relaxed);
@@ -97,9 +97,11 @@ impl Keyed {
     }
 
     /// The index of this name: a B-tree on this table that begins with columns of the types it is asked by, and is complete.
-    fn find_index(&self, table: pg_sys::Relation) -> Result<pg_sys::Oid, Failure<'static>> {
+    /// Nothing when another one takes its place at this moment.
+    fn find_index(&self, table: pg_sys::Relation) -> Result<Option<pg_sys::Oid>, Failure<'static>> {
+        let generation = WATCHED.generation();
         let oid = named(self.index)?;
-        let Some(locked) = Locked::new(oid) else { return Err(broken(self.index)) };
+        let Some(locked) = Locked::new(oid) else { return Ok(None) };
         // SAFETY: an open relation; what is asked of an index is asked once it is known to be one.
         let serves = unsafe {
             let index = &*locked.0;
@@ -112,7 +114,12 @@ impl Keyed {
                     pg_sys::SPI_gettypeid(index.rd_att, number) == type_compared_by(*equal)
                 })
         };
-        if serves { Ok(oid) } else { Err(broken(self.index)) }
+        match serves {
+            true => Ok(Some(oid)),
+            // Rebuilt CONCURRENTLY: the name was the old one's when it was looked up.
+            false if WATCHED.generation() != generation => Ok(None),
+            false => Err(broken(self.index)),
+        }
     }
 
     /// For a table of which the same few rows are asked again and again, by one column.
@@ -373,7 +380,8 @@ impl<const N: usize> Reader<N> {
     fn open_index(&self, keyed: &'static Keyed, open: &mut Open) {
         for _ in 0..ATTEMPTS {
             let generation = WATCHED.generation();
-            let oid = keyed.find_index(open.table).unwrap_or_else(|failure| raise(failure));
+            let found = keyed.find_index(open.table).unwrap_or_else(|failure| raise(failure));
+            let Some(oid) = found else { continue };
             // SAFETY: a transaction is running; closed by `raw::leave`, or right here.
             unsafe {
                 let index = raw::lock(oid);
