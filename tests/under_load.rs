@@ -1,9 +1,10 @@
 //! Verification while its tables and indexes are rebuilt, moved, renamed, dropped and made anew: never a crash, never a wrong
 //! answer. What is missing at the moment is an error that says so.
 
-use keywright_tests::Database;
+use keywright_tests::{Database, wait_for};
 use postgres::Client;
 use postgres::error::SqlState;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -52,6 +53,8 @@ fn mint(client: &mut Client, username: &str, name: &str) -> (String, String) {
 }
 
 struct Load {
+    /// Everybody has prepared: only then is anything moved.
+    ready: Barrier,
     stop: AtomicBool,
     right: AtomicU64,
     missing: AtomicU64,
@@ -61,6 +64,7 @@ impl Load {
     /// Verifies a key that lives and one that does not, again and again.
     fn verify(&self, client: &mut Client, live: &str, dead: &str) {
         let statement = client.prepare(VERIFY).unwrap();
+        self.ready.wait();
         while !self.stop.load(Ordering::Relaxed) {
             for (token, active) in [(live, true), (dead, false)] {
                 match client.query_one(&statement, &[&token]) {
@@ -84,6 +88,7 @@ impl Load {
     /// Suspends a user and activates it again: the verification that comes after knows.
     fn suspend(&self, writer: &mut Client, reader: &mut Client, token: &str) {
         let statement = reader.prepare(VERIFY).unwrap();
+        self.ready.wait();
         while !self.stop.load(Ordering::Relaxed) {
             for (change, active) in [("suspend_user", false), ("activate_user", true)] {
                 // A rebuilt index and a writer may deadlock, as with any table.
@@ -105,7 +110,12 @@ fn under(database: &Database, statements: &[&str], least: Duration, with_writers
     let (id, dead) = mint(&mut client, "steady", "dead");
     let (_, restless) = mint(&mut client, "restless", "key");
     client.execute("SELECT keywright.revoke_api_key($1)", &[&id]).unwrap();
-    let load = Load { stop: AtomicBool::new(false), right: AtomicU64::new(0), missing: AtomicU64::new(0) };
+    let load = Load {
+        ready: Barrier::new(4 + usize::from(with_writers)),
+        stop: AtomicBool::new(false),
+        right: AtomicU64::new(0),
+        missing: AtomicU64::new(0),
+    };
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| load.verify(&mut database.connect(), &live, &dead));
@@ -113,6 +123,7 @@ fn under(database: &Database, statements: &[&str], least: Duration, with_writers
         if with_writers {
             scope.spawn(|| load.suspend(&mut database.connect(), &mut database.connect(), &restless));
         }
+        load.ready.wait();
         let begun = Instant::now();
         while begun.elapsed() < least {
             for statement in statements {
@@ -223,4 +234,64 @@ fn a_long_transaction_that_verified_holds_up_nobody() {
         admin.batch_execute(statement).unwrap();
     }
     assert!(transaction.query_one(VERIFY, &[&token]).unwrap().get::<_, bool>(0));
+}
+
+/// A session remembers where an owner's row was. Another one that stands there now is not taken for it.
+#[test]
+fn another_owner_in_the_same_place_is_not_taken_for_the_first() {
+    let database = database("same_place");
+    let (mut session, mut admin) = (database.connect(), database.connect());
+    let (_, token) = mint(&mut admin, "steady", "key");
+    let place = |admin: &mut Client, username: &str| -> String {
+        let sql = "SELECT ctid::text FROM keywright.users WHERE username = $1";
+        admin.query_one(sql, &[&username]).unwrap().get(0)
+    };
+    let owner = |session: &mut Client| -> (bool, Option<String>) {
+        let row = session.query_one(VERIFY, &[&token]).unwrap();
+        (row.get(0), row.get(1))
+    };
+    assert_eq!(owner(&mut session), (true, Some("steady".into())));
+    let first = place(&mut admin, "steady");
+    for statement in [
+        "SET session_replication_role = replica",
+        "CREATE TABLE public.owner AS SELECT * FROM keywright.users WHERE username = 'steady'",
+        "DELETE FROM keywright.users WHERE username = 'steady'",
+        "VACUUM keywright.users",
+        "INSERT INTO keywright.users (username, kind) VALUES ('other', 'service')",
+    ] {
+        admin.batch_execute(statement).unwrap();
+    }
+    assert_eq!(place(&mut admin, "other"), first);
+    assert_eq!(owner(&mut session), (false, None), "its owner is gone");
+    admin.batch_execute("INSERT INTO keywright.users SELECT * FROM public.owner").unwrap();
+    assert_eq!(owner(&mut session), (true, Some("steady".into())));
+}
+
+/// A call that waits for a table looks again when it has it: it may be another's name by then.
+#[test]
+fn a_table_that_is_replaced_while_a_call_waits_for_it_is_not_read() {
+    let database = database("replaced");
+    let (mut session, mut admin, mut watcher) = (database.connect(), database.connect(), database.connect());
+    let (_, token) = mint(&mut admin, "steady", "key");
+    let active = |session: &mut Client| -> bool { session.query_one(VERIFY, &[&token]).unwrap().get(0) };
+    assert!(active(&mut session));
+    let mut transaction = admin.transaction().unwrap();
+    transaction.batch_execute("LOCK TABLE keywright.api_keys IN ACCESS EXCLUSIVE MODE").unwrap();
+    thread::scope(|scope| {
+        let answer = scope.spawn(|| active(&mut session));
+        wait_for(
+            &mut watcher,
+            "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'keywright.api_keys'::regclass AND NOT granted",
+        );
+        transaction
+            .batch_execute(
+                "ALTER TABLE keywright.api_keys RENAME TO moved;
+                 ALTER INDEX keywright.api_keys_pkey RENAME TO moved_pkey;
+                 CREATE TABLE keywright.api_keys (LIKE keywright.moved);
+                 CREATE UNIQUE INDEX api_keys_pkey ON keywright.api_keys (key_id)",
+            )
+            .unwrap();
+        transaction.commit().unwrap();
+        assert!(!answer.join().unwrap(), "the table of that name has no such key");
+    });
 }

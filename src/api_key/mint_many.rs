@@ -50,8 +50,8 @@ fn mint_api_keys(
         let missing = batch.missing();
         batch.release_expired(&missing);
         if batch.insert(&missing) < missing.len() as u64 {
-            let taken = batch.missing();
-            rows.push(&[(taken[0] as i64 + 1).into_datum(), None, None, None, None, None]);
+            let taken = batch.missing().first().map_or(1, |at| *at as i64 + 1);
+            rows.push(&[taken.into_datum(), None, None, None, None, None]);
             return Ok(rows);
         }
     }
