@@ -14,6 +14,7 @@ pub mod operator_name;
 pub mod permission;
 pub mod postgrest;
 pub mod printable;
+pub mod redact;
 pub mod registry;
 pub mod resource;
 pub mod scope;

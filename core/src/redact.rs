@@ -1,0 +1,223 @@
+//! Tokens taken out of text that is about to be written or shown: `kwk_AbCd…[redacted]`.
+//!
+//! Four characters of the public id or prefix stay, so that an operator can tell which key it was. What is redacted never
+//! grows, so that a text can be changed where it lies, also where nothing can be allocated.
+
+use crate::alphabet::is_base62;
+use crate::token::{API_KEY_BRAND, GATEWAY_KEY_BRAND, GATEWAY_PREFIX_LEN, KEY_ID_LEN, SECRET_LEN};
+use std::ops::Range;
+
+const BRAND_LEN: usize = API_KEY_BRAND.len();
+const SHOWN: usize = 4;
+
+/// What stands for the rest of a token.
+#[derive(Debug, Clone, Copy)]
+pub struct Marker<'a> {
+    pub ellipsis: &'a [u8],
+}
+
+impl Marker<'_> {
+    pub const UTF8: Marker<'static> = Marker { ellipsis: "…".as_bytes() };
+    /// For encodings that have no such character.
+    pub const ASCII: Marker<'static> = Marker { ellipsis: b"..." };
+}
+
+const WORD: &[u8] = b"[redacted]";
+
+/// True when `text` holds a token, or so much of one that a part of its secret is in it.
+#[inline]
+pub fn holds_a_token(text: &[u8]) -> bool {
+    next(text, 0).is_some()
+}
+
+/// Takes the tokens out of `text` and closes the gaps. Returns how long it is now.
+pub fn shorten(text: &mut [u8], marker: Marker<'_>) -> usize {
+    let (mut end, mut from) = (0, 0);
+    while let Some(secret) = next(text, from) {
+        text.copy_within(from..secret.start, end);
+        end += secret.start - from;
+        let written = mark(&mut text[end..][..secret.len()], marker);
+        end += written;
+        from = secret.end;
+    }
+    text.copy_within(from.., end);
+    end + text.len() - from
+}
+
+/// Takes the tokens out of `text` and fills the gaps with spaces, so that every other character stays where it is.
+pub fn blank(text: &mut [u8], marker: Marker<'_>) {
+    let mut from = 0;
+    while let Some(secret) = next(text, from) {
+        let gap = &mut text[secret.clone()];
+        let written = mark(gap, marker);
+        gap[written..].fill(b' ');
+        from = secret.end;
+    }
+}
+
+/// Writes as much of the marker as there is room for: a token that was cut off gets the ellipsis alone.
+fn mark(gap: &mut [u8], marker: Marker<'_>) -> usize {
+    let mut end = 0;
+    for part in [marker.ellipsis, WORD] {
+        let Some(room) = gap.get_mut(end..end + part.len()) else { break };
+        room.copy_from_slice(part);
+        end += part.len();
+    }
+    end
+}
+
+/// What has to go of the first token that begins at `from` or later.
+#[inline]
+fn next(text: &[u8], from: usize) -> Option<Range<usize>> {
+    memchr::memchr2_iter(b'_', b'-', text.get(from..)?).find_map(|sign| {
+        if text[from + sign] == b'_' {
+            branded(text, from, from + sign)
+        } else {
+            bare(text, from, from + sign)
+        }
+    })
+}
+
+/// A token whose brand ends at `underscore`.
+fn branded(text: &[u8], from: usize, underscore: usize) -> Option<Range<usize>> {
+    let body = underscore + 1;
+    let brand = text.get(from..body)?.last_chunk::<BRAND_LEN>()?;
+    let public = if brand.eq_ignore_ascii_case(API_KEY_BRAND.as_bytes()) {
+        KEY_ID_LEN
+    } else if brand.eq_ignore_ascii_case(GATEWAY_KEY_BRAND.as_bytes()) {
+        GATEWAY_PREFIX_LEN - BRAND_LEN
+    } else {
+        return None;
+    };
+    let run = text[body..].iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'-').count();
+    (run > public).then_some(body + SHOWN..body + run)
+}
+
+/// A token without a brand, whose id ends at `dash`.
+fn bare(text: &[u8], from: usize, dash: usize) -> Option<Range<usize>> {
+    let id = text.get(from..dash)?.last_chunk::<KEY_ID_LEN>()?;
+    let (secret, rest) = text[dash + 1..].split_first_chunk::<SECRET_LEN>()?;
+    (is_base62(id) && is_base62(secret)).then_some(())?;
+    let more = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+    Some(dash - KEY_ID_LEN + SHOWN..dash + 1 + SECRET_LEN + more)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alphabet::OperatingSystem;
+    use crate::token::{Form, mint_api_key, mint_gateway_key};
+    use proptest::prelude::*;
+
+    const API_KEY: &str = "kwk_0123456789-ABCDEFGHIJKLMNOPQRSTUV3jZT8c";
+
+    fn shortened(text: &str) -> String {
+        let mut bytes = text.as_bytes().to_vec();
+        let length = shorten(&mut bytes, Marker::UTF8);
+        bytes.truncate(length);
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn blanked(text: &str) -> String {
+        let mut bytes = text.as_bytes().to_vec();
+        blank(&mut bytes, Marker::UTF8);
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn takes_out_tokens() {
+        for (text, expected) in [
+            (API_KEY, "kwk_0123…[redacted]"),
+            ("a 'kwg_0123456abcdefghijklmnopqrstuvwxyz012345' b", "a 'kwg_0123…[redacted]' b"),
+            ("0123456789-ABCDEFGHIJKLMNOPQRSTUV", "0123…[redacted]"),
+            ("x0123456789-ABCDEFGHIJKLMNOPQRSTUVWX,", "x0123…[redacted],"),
+            // In another case it is none, but shows all the same.
+            ("KWK_0123456789-ABCDEFGHIJKLMNOPQRSTUV3jZT8c", "KWK_0123…[redacted]"),
+            // A character lost, or too many.
+            ("kwk_012345678-ABCDEFGHIJKLMNOPQRSTUV3jZT8c", "kwk_0123…[redacted]"),
+            ("kwk_0123456789-ABCDEFGHIJKLMNOPQRSTUV3jZT8cAAA-b c", "kwk_0123…[redacted] c"),
+            // Cut off.
+            ("kwk_0123456789-AB", "kwk_0123…"),
+            ("kwg_0123456a", "kwg_0123…"),
+        ] {
+            assert_eq!(shortened(text), expected);
+            assert!(holds_a_token(text.as_bytes()));
+        }
+        let two = format!("{API_KEY} 0123456789-ABCDEFGHIJKLMNOPQRSTUV {API_KEY}é");
+        assert_eq!(shortened(&two), "kwk_0123…[redacted] 0123…[redacted] kwk_0123…[redacted]é");
+        assert_eq!(shortened(&format!("kwk_{API_KEY}")), "kwk_kwk_0123…[redacted]");
+        assert_eq!(shortened(&format!("kwk_abcdefghijklmn{API_KEY}")), "kwk_abcd…[redacted]_0123…[redacted]");
+    }
+
+    #[test]
+    fn leaves_what_is_public() {
+        for text in [
+            "",
+            "k",
+            "kwk_",
+            "kwk_0123456789",
+            "kwg_0123456",
+            "SELECT keywright.verify_api_key($1) -- kwk_ and kwg_ are the brands",
+            "0123456789-ABCDEFGHIJKLMNOPQRSTU",
+            "550e8400-e29b-41d4-a716-446655440000",
+            "kwk_api_key_of_somebody",
+        ] {
+            assert_eq!(shortened(text), text);
+            assert_eq!(blanked(text), text);
+            assert!(!holds_a_token(text.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn keeps_the_places() {
+        let text = format!("SELECT '{API_KEY}', 2");
+        let shown = blanked(&text);
+        assert_eq!(shown.len(), text.len());
+        assert_eq!(shown.trim_end_matches("', 2").trim_end(), "SELECT 'kwk_0123…[redacted]");
+        assert!(shown.ends_with("', 2"));
+    }
+
+    #[test]
+    fn in_ascii() {
+        let mut text = API_KEY.as_bytes().to_vec();
+        let length = shorten(&mut text, Marker::ASCII);
+        assert_eq!(&text[..length], b"kwk_0123...[redacted]");
+    }
+
+    proptest! {
+        /// Whatever is around them, nothing of a secret stays, nothing else goes, and nothing is left for another round.
+        #[test]
+        fn of_minted_tokens_nothing_stays(
+            before in "[^A-Za-z0-9-]{0,9}", between in "[ ,;'\"()=:]{1,5}", after in "([^A-Za-z0-9-].{0,9})?",
+        ) {
+            let branded = mint_api_key(Form::Branded, &mut OperatingSystem).unwrap();
+            let bare = mint_api_key(Form::Bare, &mut OperatingSystem).unwrap();
+            let gateway = mint_gateway_key(&mut OperatingSystem).unwrap();
+            let [first, second, third] = [&branded, &bare, &gateway].map(|minted| minted.token.expose());
+            let text = format!("{before}{first}{between}{second}{between}{third}{after}");
+            let expected = format!(
+                "{before}{}…[redacted]{between}{}…[redacted]{between}{}…[redacted]{after}",
+                &first[..8], &second[..4], &third[..8]
+            );
+            prop_assert_eq!(shortened(&text), expected.clone());
+            prop_assert!(!holds_a_token(expected.as_bytes()));
+            prop_assert!(!holds_a_token(blanked(&text).as_bytes()));
+        }
+
+        /// Any bytes at all: no panic, never longer, and what was done once is done.
+        #[test]
+        fn any_bytes(text in proptest::collection::vec(prop_oneof![
+            4 => any::<u8>(),
+            4 => proptest::sample::select(b"kwgKWG_-0aZ".to_vec()),
+        ], 0..200)) {
+            let mut short = text.clone();
+            let length = shorten(&mut short, Marker::UTF8);
+            short.truncate(length);
+            prop_assert!(!holds_a_token(&short));
+            let mut same = text.clone();
+            blank(&mut same, Marker::ASCII);
+            prop_assert!(!holds_a_token(&same));
+            prop_assert_eq!(holds_a_token(&text), same != text);
+        }
+    }
+}
