@@ -20,6 +20,7 @@
 //! - `audit`: what changed and who did it, and telling who listens
 //! - `metrics`: how many rows a table has, cheaply
 //! - `rules`: checks the SQL side asks for
+//! - `redaction`: no tokens in what Postgres writes or shows of statements
 //!
 //! Below them: `probe` (rows by an index, under the latest snapshot), `spi` (our own statements), `definition` (what
 //! is defined once by name), `retry` (lost races), `record`
@@ -45,6 +46,7 @@ mod operator;
 mod postgrest;
 mod probe;
 mod record;
+mod redaction;
 mod request;
 mod resource;
 mod retry;
@@ -83,4 +85,5 @@ pub extern "C-unwind" fn _PG_init() {
     probe::watch_relations();
     request::watch_transactions();
     usage::start();
+    redaction::start();
 }

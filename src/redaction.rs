@@ -1,0 +1,230 @@
+//! Tokens are taken out of what Postgres writes or shows of statements, where the library is loaded with the server.
+//!
+//! - A message is changed where it lies, before it goes to the log or to the client.
+//! - The text of a statement is covered in `pg_stat_activity`, in the log's STATEMENT, and for other libraries, which keep
+//!   or write it: pg_stat_statements, auto_explain, pgaudit. What is executed has been read by then, and is not changed.
+//!
+//! The hooks are called as C calls them, and errors of Postgres jump over them: none holds anything that is dropped while
+//! it calls on.
+
+use keywright_core::redact::{self, Marker, holds_a_token};
+use pgrx::pg_sys;
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::ptr::null_mut;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+
+// The bare functions behind those of `pg_sys`, with the same signatures.
+unsafe extern "C-unwind" {
+    fn GetDatabaseEncoding() -> c_int;
+    fn palloc(size: pg_sys::Size) -> *mut std::ffi::c_void;
+    fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
+    fn standard_ProcessUtility(
+        statement: *mut pg_sys::PlannedStmt,
+        text: *const c_char,
+        read_only_tree: bool,
+        context: pg_sys::ProcessUtilityContext::Type,
+        parameters: pg_sys::ParamListInfo,
+        environment: *mut pg_sys::QueryEnvironment,
+        destination: *mut pg_sys::DestReceiver,
+        completion: *mut pg_sys::QueryCompletion,
+    );
+}
+
+/// The hooks of other libraries, which are called after ours.
+struct Before {
+    log: pg_sys::emit_log_hook_type,
+    analyze: pg_sys::post_parse_analyze_hook_type,
+    start: pg_sys::ExecutorStart_hook_type,
+    utility: pg_sys::ProcessUtility_hook_type,
+}
+
+static BEFORE: OnceLock<Before> = OnceLock::new();
+static STARTUP_BEFORE: OnceLock<pg_sys::shmem_startup_hook_type> = OnceLock::new();
+
+/// What stands in the place of the client's statement, until the next one that holds a token.
+static COVERED: AtomicPtr<c_char> = AtomicPtr::new(null_mut());
+
+/// Called while the server loads its libraries.
+pub fn start() {
+    // SAFETY: a hook of a process that has a single thread.
+    unsafe {
+        _ = STARTUP_BEFORE.set(pg_sys::shmem_startup_hook);
+        pg_sys::shmem_startup_hook = Some(on_startup);
+    }
+}
+
+/// By now every library is loaded, so that ours are the first hooks to be called, whatever the order in
+/// `shared_preload_libraries`. Called again when the server starts anew after a crash.
+unsafe extern "C-unwind" fn on_startup() {
+    // SAFETY: hooks of a process that has a single thread, each chained once.
+    unsafe {
+        if let Some(before) = STARTUP_BEFORE.get().copied().flatten() {
+            before();
+        }
+        let before = Before {
+            log: pg_sys::emit_log_hook,
+            analyze: pg_sys::post_parse_analyze_hook,
+            start: pg_sys::ExecutorStart_hook,
+            utility: pg_sys::ProcessUtility_hook,
+        };
+        if BEFORE.set(before).is_ok() {
+            pg_sys::emit_log_hook = Some(on_log);
+            pg_sys::post_parse_analyze_hook = Some(on_analyze);
+            pg_sys::ExecutorStart_hook = Some(on_start);
+            pg_sys::ProcessUtility_hook = Some(on_utility);
+        }
+    }
+}
+
+fn before() -> Option<&'static Before> {
+    BEFORE.get()
+}
+
+/// Also in the postmaster and in processes without a database, and where memory has run out.
+unsafe extern "C-unwind" fn on_log(report: *mut pg_sys::ErrorData) {
+    // SAFETY: Postgres hands over a report whose texts are its own copies, or null.
+    unsafe {
+        let texts = [
+            (*report).message,
+            (*report).detail,
+            (*report).detail_log,
+            (*report).hint,
+            (*report).context,
+            (*report).internalquery,
+        ];
+        for text in texts {
+            shorten(text);
+        }
+        if !cover_statement() {
+            (*report).hide_stmt = true;
+        }
+        cover_activity();
+        if let Some(before) = before().and_then(|before| before.log) {
+            before(report);
+        }
+    }
+}
+
+/// The first that is called for a statement, once it is parsed.
+unsafe extern "C-unwind" fn on_analyze(
+    state: *mut pg_sys::ParseState,
+    query: *mut pg_sys::Query,
+    jumble: *mut pg_sys::JumbleState,
+) {
+    // SAFETY: Postgres hands over a state that lives as long as this call.
+    unsafe {
+        (*state).p_sourcetext = cover((*state).p_sourcetext);
+        if let Some(before) = before().and_then(|before| before.analyze) {
+            before(state, query, jumble);
+        }
+    }
+}
+
+/// Also of a statement that was parsed long ago.
+unsafe extern "C-unwind" fn on_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
+    // SAFETY: Postgres hands over a description, which lives in the current memory context.
+    unsafe {
+        (*query).sourceText = cover((*query).sourceText);
+        match before().and_then(|before| before.start) {
+            Some(before) => before(query, flags),
+            None => standard_ExecutorStart(query, flags),
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn on_utility(
+    statement: *mut pg_sys::PlannedStmt,
+    text: *const c_char,
+    read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    parameters: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    destination: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: what Postgres hands over is handed on; the text is read for messages and for cursors only.
+    unsafe {
+        let next = before().and_then(|before| before.utility).unwrap_or(standard_ProcessUtility);
+        let text = cover(text);
+        next(statement, text, read_only_tree, context, parameters, environment, destination, completion);
+    }
+}
+
+/// `text` itself, or a copy in the current memory context when there is a token in it; then it is covered elsewhere, too.
+unsafe fn cover(text: *const c_char) -> *const c_char {
+    // SAFETY: the caller hands over a C string or null; the copy has room for all of it.
+    unsafe {
+        let Some(bytes) = bytes(text).filter(|bytes| holds_a_token(bytes)) else { return text };
+        let copy = palloc(bytes.len() + 1).cast::<u8>();
+        copy.copy_from_nonoverlapping(text.cast(), bytes.len() + 1);
+        redact::blank(std::slice::from_raw_parts_mut(copy, bytes.len()), marker());
+        cover_statement();
+        cover_activity();
+        copy.cast()
+    }
+}
+
+/// What the log writes as STATEMENT. False when there is no memory for it.
+unsafe fn cover_statement() -> bool {
+    // SAFETY: Postgres's pointer to the client's statement, which whoever wants to keep it copies.
+    unsafe {
+        let Some(bytes) = bytes(pg_sys::debug_query_string).filter(|bytes| holds_a_token(bytes)) else {
+            return true;
+        };
+        let Some(covered) = covered(bytes) else { return false };
+        let covered = covered.into_raw();
+        pg_sys::debug_query_string = covered;
+        let old = COVERED.swap(covered, Relaxed);
+        if !old.is_null() {
+            drop(CString::from_raw(old));
+        }
+        true
+    }
+}
+
+/// What pg_stat_activity shows of this process.
+unsafe fn cover_activity() {
+    // SAFETY: the entry is this process's own, so nobody else writes it.
+    unsafe {
+        let Some(entry) = pg_sys::MyBEEntry.as_ref() else { return };
+        let Some(shown) = bytes(entry.st_activity_raw).filter(|shown| holds_a_token(shown)) else { return };
+        let (state, id) = (entry.st_state, entry.st_query_id);
+        let covered = covered(shown);
+        pg_sys::pgstat_report_activity(state, covered.as_deref().unwrap_or(c"").as_ptr());
+        pg_sys::pgstat_report_query_id(id, true);
+    }
+}
+
+/// A copy of a statement. None when there is no memory for it.
+fn covered(bytes: &[u8]) -> Option<CString> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(bytes.len() + 1).ok()?;
+    copy.extend_from_slice(bytes);
+    redact::blank(&mut copy, marker());
+    CString::new(copy).ok()
+}
+
+/// Changes a message where it lies.
+unsafe fn shorten(text: *mut c_char) {
+    // SAFETY: the caller hands over a C string of its own or null; it only becomes shorter.
+    unsafe {
+        let Some(length) = bytes(text).map(<[u8]>::len) else { return };
+        let length = redact::shorten(std::slice::from_raw_parts_mut(text.cast(), length), marker());
+        text.add(length).write(0);
+    }
+}
+
+unsafe fn bytes<'a>(text: *const c_char) -> Option<&'a [u8]> {
+    // SAFETY: the caller hands over a C string or null.
+    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_bytes())
+}
+
+fn marker() -> Marker<'static> {
+    // SAFETY: reads a variable of this process.
+    if unsafe { GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as c_int {
+        Marker::UTF8
+    } else {
+        Marker::ASCII
+    }
+}
