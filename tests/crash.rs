@@ -904,10 +904,10 @@ struct SmallDisks {
 impl SmallDisks {
     fn new(port: u16) -> SmallDisks {
         let place = PathBuf::from(environment("PG_SERVER_LOG")).with_file_name(format!("port{port}"));
+        let (mut enter, lend) = namespace();
         for mount in ["data", "wal"] {
             fs::create_dir_all(place.join(mount)).unwrap();
         }
-        let (mut enter, lend) = namespace();
         let mut shell = enter.arg("sh").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let commands = shell.stdin.take().unwrap();
         let answers = BufReader::new(shell.stdout.take().unwrap());
