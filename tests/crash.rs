@@ -972,7 +972,7 @@ impl SmallDisks {
 
     /// Nothing more can be written on it.
     fn fill(&mut self, mount: &str) {
-        assert!(!self.run(&format!("cat /dev/zero >{mount}/ballast")), "{mount} takes everything");
+        assert!(!self.run(&format!("cat /dev/zero >>{mount}/ballast")), "{mount} takes everything");
     }
 
     fn free(&mut self, mount: &str) {
@@ -1056,6 +1056,8 @@ fn the_disk_is_full() {
         until("everybody was told something", || Storm::everybody(&storm.told));
         disks.fill("data");
         until("everybody was refused", || Storm::everybody(&storm.refused));
+        // Also what was given back meanwhile.
+        disks.fill("data");
         let before = storm.verified.load(Ordering::Relaxed);
         for client in [&mut client, &mut connect()] {
             let row = client.query_one(verify, &[&tokens]).unwrap();
