@@ -783,6 +783,12 @@ fn report(title: &str, crashes: usize, journals: &[Journal]) {
     eprintln!("{line}; unanswered that had happened {}, that had not {}", unanswered[0], unanswered[1]);
 }
 
+/// Nobody, no process of the server either, has met what should never be.
+fn assert_no_bug(log: &str) {
+    let bugs: Vec<&str> = log.lines().filter(|line| line.contains(":XX")).collect();
+    assert!(bugs.is_empty(), "{bugs:?}");
+}
+
 // The whole tree, and a single process
 
 fn postmaster(cluster: &Cluster) -> String {
@@ -845,6 +851,7 @@ fn the_whole_server_is_killed() {
         cluster.start();
         check(&mut cluster.connect("postgres"), &cluster.conninfo("postgres"), &mut journals);
     }
+    assert_no_bug(&cluster.log());
     report("whole server", cycles(), &journals);
     assert!(journals.iter().all(|journal| !journal.told.is_empty()));
 }
@@ -884,6 +891,7 @@ fn one_process_is_killed() {
         assert_eq!(postmaster(&cluster), before, "the same server");
         check(&mut cluster.connect("postgres"), &cluster.conninfo("postgres"), &mut journals);
     }
+    assert_no_bug(&cluster.log());
     report("one process", cycles(), &journals);
 }
 
@@ -1097,5 +1105,6 @@ fn the_disk_is_full() {
     check(&mut disks.connect(), &conninfo, &mut journals);
     let row = disks.connect().query_one(verify, &[&tokens]).unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (STEADY - 1, STEADY));
+    assert_no_bug(&disks.log());
     report("full disk", 1, &journals);
 }
