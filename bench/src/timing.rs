@@ -97,13 +97,13 @@ pub fn all() {
         println!("{cause:<34} {:>8} {:>10.0} {:>10.0}", sample.calls, sample.mean, sample.variance.sqrt());
     }
     println!("\n{:<34} {:>8} {:>10} {:>10}", "", "", "differ, ns", "Welch's |t|");
-    for cause in 0..CAUSES.len() {
+    for (cause, name) in CAUSES.iter().enumerate() {
         // Every other call of the same cause.
         let mut halves = [Vec::new(), Vec::new()];
         let of = measured.iter().filter(|call| call.0 == cause && call.1 < cut);
         of.enumerate().for_each(|(n, call)| halves[n % 2].push(call.1));
         let [one, other] = halves.map(|half| Sample::of(half.into_iter()));
-        line(&format!("{}, two halves", CAUSES[cause]), &one, &other);
+        line(&format!("{name}, two halves"), &one, &other);
     }
     for one in 0..CAUSES.len() {
         for other in one + 1..CAUSES.len() {
