@@ -2,6 +2,7 @@
 //! was measured.
 //!
 //! keywright-bench measure FILE: measures, and writes the figures to FILE
+//! keywright-bench timing: does the time of a no tell why, run by scripts/timing
 //! keywright-bench report FILE...: writes report.md and the plots from such files
 
 #![allow(clippy::print_stdout, missing_debug_implementations, reason = "a program that prints")]
@@ -10,6 +11,7 @@ mod keys;
 mod measures;
 mod report;
 mod rounds;
+mod timing;
 mod wire;
 
 use std::path::Path;
@@ -19,11 +21,14 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["measure", file] => measures::all(Path::new(file)),
         ["report", ref files @ ..] => report::write(files),
+        ["timing"] => timing::all(),
         // For callgrind: so many calls of one prepared statement, and nothing else.
         ["call", what, calls] => measures::call(what, calls.parse().expect("a number of calls")),
         ["fill", keys] => measures::fill(keys.parse().expect("a number of keys")),
         _ => {
-            panic!("usage: keywright-bench measure FILE | report FILE... | fill KEYS | call verify|key CALLS")
+            panic!(
+                "usage: keywright-bench measure FILE | timing | report FILE... | fill KEYS | call verify|key CALLS"
+            )
         }
     }
 }
