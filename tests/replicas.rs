@@ -839,7 +839,7 @@ fn both_ways_what_both_did_ends_the_same_on_both() {
     pair.apart([
         "SELECT keywright.delete_user('dee')",
         &save("SELECT 'late', key_id, token FROM keywright.mint_api_key('dee', 'late');
-               SELECT keywright.bind_role('dee', 'reader', 'organization', 'acme'), keywright.ensure_user('dee', 'd@example.org')"),
+               SELECT keywright.ensure_user('dee', 'd@example.org'), keywright.bind_role('dee', 'reader', 'organization', 'acme')"),
     ]);
     pair.converged();
     let late = saved(&mut b, "late");
