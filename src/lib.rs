@@ -75,7 +75,8 @@ extension_sql_file!("../sql/schema/75_manifest.sql", name = "manifest", requires
 extension_sql_file!("../sql/schema/80_access.sql", name = "access", requires = ["manifest"]);
 extension_sql_file!("../sql/schema/85_audit.sql", name = "audit", requires = ["access"]);
 extension_sql_file!("../sql/schema/87_metrics.sql", name = "metrics", requires = ["audit"]);
-extension_sql_file!("../sql/schema/90_maintenance.sql", name = "maintenance", requires = ["metrics"]);
+extension_sql_file!("../sql/schema/88_replication.sql", name = "replication", requires = ["metrics"]);
+extension_sql_file!("../sql/schema/90_maintenance.sql", name = "maintenance", requires = ["replication"]);
 extension_sql_file!("../sql/schema/99_privileges.sql", name = "privileges", finalize);
 
 #[pg_guard]

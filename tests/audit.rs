@@ -1,6 +1,6 @@
 //! What is noted, who is told, and what the server's log keeps of what was refused.
 
-use keywright_tests::{Cluster, Database, environment, in_parallel, is_active, one, program, wait_for};
+use keywright_tests::{Database, environment, in_parallel, is_active, one, program};
 use postgres::Client;
 use postgres::fallible_iterator::FallibleIterator;
 use std::collections::HashSet;
@@ -610,20 +610,4 @@ fn the_extension_made_again_notes_in_a_session_that_noted_before() {
         assert_eq!(events(&mut client), 4);
         client.batch_execute("DROP EXTENSION keywright; CREATE EXTENSION keywright").unwrap();
     }
-}
-
-#[test]
-fn a_standby_reads_events() {
-    let primary = Cluster::new(5447, "-c wal_level=replica");
-    let mut client = primary.connect("postgres");
-    client.batch_execute("CREATE EXTENSION keywright; SELECT keywright.ensure_user('u', '')").unwrap();
-    let standby = Cluster::standby(5448, Some(&primary));
-    let mut reader = standby.connect("postgres");
-    client.batch_execute("SELECT keywright.suspend_user('u')").unwrap();
-    wait_for(
-        &mut reader,
-        "SELECT pg_is_in_recovery() AND bool_or(event = 'suspended') FROM keywright.list_audit_events('user')",
-    );
-    let error = reader.batch_execute("SELECT keywright.activate_user('u')").unwrap_err();
-    assert_eq!(error.as_db_error().unwrap().code().code(), "25006");
 }
