@@ -6,7 +6,6 @@ use keywright_core::authenticator::findings::{Finding, GRANTOR};
 use keywright_core::list::Faults;
 use keywright_core::manifest::plan::Refusal;
 use keywright_core::name::Broken;
-use keywright_core::permission::Permission;
 use keywright_core::printable::quoted;
 use keywright_core::resource::Resource;
 use pgrx::PgLogLevel;
@@ -105,7 +104,8 @@ pub enum Failure<'a> {
     },
     /// A good key that does not permit this.
     NotPermitted {
-        permission: Permission,
+        /// In quotes.
+        permission: String,
         uncovered: Vec<String>,
     },
     /// track_resource was not called as the trigger it is.
@@ -351,6 +351,12 @@ impl Failure<'_> {
     }
 }
 
+/// A word without quotes, if that is what it is.
+fn plain(word: &str) -> String {
+    let shown = quoted(word.as_bytes());
+    if shown.trim_matches('"') == word { word.to_owned() } else { shown }
+}
+
 type Parts = (Code, String, String, String);
 
 fn parts(code: Code, message: String, detail: impl Into<String>, hint: impl Into<String>) -> Parts {
@@ -432,7 +438,7 @@ impl Failure<'_> {
             ),
             Failure::NoResource { resource } => parts(
                 Code::ERRCODE_UNDEFINED_OBJECT,
-                format!("{} {} does not exist", resource.kind, quoted(resource.id.as_bytes())),
+                format!("{} {} does not exist", plain(&resource.kind), quoted(resource.id.as_bytes())),
                 "No resource of this type has this id.",
                 "Register it with keywright.ensure_resource.",
             ),
@@ -468,7 +474,7 @@ impl Failure<'_> {
             ),
             Failure::NotPermitted { permission, uncovered } => parts(
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                format!("permission \"{permission}\" denied"),
+                format!("permission {permission} denied"),
                 uncovered.join("\n"),
                 "Ask for a key, or a role for its owner, that covers it.",
             ),

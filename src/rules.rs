@@ -4,6 +4,7 @@ use crate::error::Failure;
 use crate::record::Record;
 use crate::{args, spi};
 use keywright_core::name::Rule;
+use keywright_core::printable::quoted;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, pg_extern, pg_sys};
 
@@ -22,7 +23,7 @@ fn name_fault(
 ) -> Result<Record, ErrorReport> {
     let constraint = args::required("constraint_name", constraint_name)?;
     let rule = Rule::of_constraint(constraint)
-        .ok_or_else(|| Failure::Broken { object: format!("rule {constraint}") })?;
+        .ok_or_else(|| Failure::Broken { object: format!("rule {}", quoted(constraint.as_bytes())) })?;
     let name = args::required(rule.argument(), name)?;
     // What can not be a name in this encoding is none in any.
     let checked = rule.check(if args::name(name).is_some() { name } else { &[0xff] });

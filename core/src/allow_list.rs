@@ -1,7 +1,7 @@
 //! The resources a key may be used on: entries `type:id`, `*` on either side for any.
 
 use crate::list::{Faults, entries, is_word, uncovered};
-use crate::printable::quoted;
+use crate::printable::{is_hidden, quoted, quoted_of};
 use crate::registry::{Lazy, Registry};
 use crate::resource::{Resource, is_id};
 use std::collections::BTreeSet;
@@ -57,8 +57,9 @@ pub fn normalize<B: AsRef<[u8]>, F: FnOnce() -> Registry>(
             continue;
         };
         if entry.kind != "*" && !registry.has_type(&entry.kind) {
-            faults.add(format!("{} is not a registered resource type.", quoted(entry.kind.as_bytes())));
-            let nearest = registry.nearest_type(&entry.kind);
+            let shown = quoted_of(text.as_bytes(), &entry.kind);
+            faults.add(format!("{shown} is not a registered resource type."));
+            let nearest = registry.nearest_type(&entry.kind).filter(|_| !is_hidden(text.as_bytes()));
             faults.suggest(nearest.map(|kind| format!("{kind}:{}", entry.id)));
         }
         parsed.insert(entry);

@@ -1,7 +1,7 @@
 //! The rules for names, each the twin of a CHECK constraint: here they say what is wrong and what would be right.
 
 use crate::list::is_word;
-use crate::printable::{looks_like_a_token, quoted};
+use crate::printable::{is_hidden, looks_like_a_token, quoted};
 use crate::{resource, scope};
 
 const WORD: &str =
@@ -172,9 +172,9 @@ impl Rule {
         }
     }
 
-    /// The accepted spelling nearest to `name`, if it is not a token in disguise.
+    /// The accepted spelling nearest to `name`, if it is not a token in disguise, or a part of one.
     fn suggestion(self, name: &[u8]) -> Option<String> {
-        if looks_like_a_token(name) {
+        if is_hidden(name) {
             return None;
         }
         let mut out = String::new();

@@ -1,7 +1,7 @@
 //! Permissions `type:action`, `*` on either side for any. Parsed, never matched as a pattern.
 
 use crate::list::{Faults, entries, is_word, uncovered};
-use crate::printable::quoted;
+use crate::printable::{is_hidden, quoted, quoted_of};
 use crate::registry::{Lazy, Registry};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -39,11 +39,12 @@ impl Permission {
         self.kind == "*" && self.action == "*"
     }
 
-    /// Adds what is wrong when the type is not registered.
-    pub(crate) fn look_up(&self, registry: &Registry, faults: &mut Faults) {
+    /// Adds what is wrong when the type is not registered; `written` is what this was read from.
+    pub(crate) fn look_up(&self, written: &str, registry: &Registry, faults: &mut Faults) {
         if self.kind != "*" && !registry.has_type(&self.kind) {
-            faults.add(format!("{} is not a registered resource type.", quoted(self.kind.as_bytes())));
-            let nearest = registry.nearest_type(&self.kind);
+            let shown = quoted_of(written.as_bytes(), &self.kind);
+            faults.add(format!("{shown} is not a registered resource type."));
+            let nearest = registry.nearest_type(&self.kind).filter(|_| !is_hidden(written.as_bytes()));
             faults.suggest(nearest.map(|kind| format!("{kind}:{}", self.action)));
         }
     }
@@ -70,7 +71,7 @@ pub fn normalize<B: AsRef<[u8]>, F: FnOnce() -> Registry>(
         match Permission::parse(entry) {
             Some(permission) => {
                 if permission.kind != "*" {
-                    permission.look_up(registry, &mut faults);
+                    permission.look_up(entry, registry, &mut faults);
                 }
                 permissions.insert(permission);
             }

@@ -9,7 +9,7 @@ const MOST: usize = 64;
 
 /// `value` in double quotes: shortened, without control characters, `[redacted]` if token-like.
 pub fn quoted(value: &[u8]) -> String {
-    if looks_like_a_token(value) || has_a_secret(value) {
+    if is_hidden(value) {
         return "\"[redacted]\"".into();
     }
     let text = String::from_utf8_lossy(value);
@@ -21,8 +21,18 @@ pub fn quoted(value: &[u8]) -> String {
     format!("\"{shown}\"")
 }
 
+/// True when `value` is never repeated. Asked of what the caller wrote: in lower case a secret shows no more for what it is.
+pub fn is_hidden(value: &[u8]) -> bool {
+    looks_like_a_token(value) || has_a_secret(value)
+}
+
+/// What was made of `written`, unless that is never repeated.
+pub(crate) fn quoted_of(written: &[u8], made: &str) -> String {
+    quoted(if is_hidden(written) { written } else { made.as_bytes() })
+}
+
 /// True when a token, or a good part of one, may be inside. Errs on the side of caution.
-pub(crate) fn looks_like_a_token(value: &[u8]) -> bool {
+pub fn looks_like_a_token(value: &[u8]) -> bool {
     let branded = [API_KEY_BRAND, GATEWAY_KEY_BRAND]
         .iter()
         .any(|brand| value.windows(brand.len()).any(|part| part.eq_ignore_ascii_case(brand.as_bytes())));

@@ -37,7 +37,7 @@ pub fn normalize<B: AsRef<[u8]>, F: FnOnce() -> Registry>(
         } else if is_name(&text) && registry.has_scope(&text) {
             names.insert(text);
         } else if let Some(permission) = permission {
-            permission.look_up(registry, &mut faults);
+            permission.look_up(entry, registry, &mut faults);
             permissions.insert(permission);
         } else {
             let shown = quoted(entry.as_bytes());

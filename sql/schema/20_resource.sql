@@ -156,9 +156,9 @@ LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog,
 AS $$
   SELECT r.type, r.id, r.parent_type, r.parent_id, r.name, r.managed_by, r.created_at, r.updated_at
     FROM keywright.resources AS r
-   WHERE r.type = list_resources.type
-     AND (list_resources.parent_id IS NULL OR r.parent_id = list_resources.parent_id)
-     AND (after IS NULL OR r.id > after)
+   WHERE r.type = list_resources.type COLLATE "C"
+     AND (list_resources.parent_id IS NULL OR r.parent_id = list_resources.parent_id COLLATE "C")
+     AND (after IS NULL OR r.id > after COLLATE "C")
    ORDER BY r.id
    LIMIT keywright._page_size(page_size)
 $$;

@@ -281,9 +281,9 @@ BEGIN
     JOIN keywright.roles AS r ON r.name = b.role
     LEFT JOIN keywright.users AS g ON g.user_id = b.granted_by
    WHERE (holder IS NULL OR b.user_id = holder)
-     AND (list_role_bindings.role IS NULL OR b.role = list_role_bindings.role)
-     AND (list_role_bindings.resource_type IS NULL OR b.resource_type = list_role_bindings.resource_type)
-     AND (list_role_bindings.resource_id IS NULL OR b.resource_id = list_role_bindings.resource_id)
+     AND (list_role_bindings.role IS NULL OR b.role = list_role_bindings.role COLLATE "C")
+     AND (list_role_bindings.resource_type IS NULL OR b.resource_type = list_role_bindings.resource_type COLLATE "C")
+     AND (list_role_bindings.resource_id IS NULL OR b.resource_id = list_role_bindings.resource_id COLLATE "C")
      AND (after IS NULL OR b.binding_id > after)
    ORDER BY b.binding_id
    LIMIT keywright._page_size(page_size);

@@ -39,9 +39,9 @@ CREATE FUNCTION keywright.revoke_operator_access(
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  wanted constant text := keywright.operator_key_name(namespace, name, prefix);
+  wanted constant text COLLATE "C" := keywright.operator_key_name(namespace, name, prefix);
   owner constant uuid := (SELECT u.user_id FROM keywright.users AS u
-                           WHERE lower(u.username) = left(prefix, -1) AND u.deleted_at IS NULL);
+                           WHERE lower(u.username) = left(prefix, -1) COLLATE "C" AND u.deleted_at IS NULL);
   revoked boolean := false;
 BEGIN
   IF NOT EXISTS (SELECT FROM keywright.api_keys AS k

@@ -116,10 +116,10 @@ BEGIN
   SELECT e.occurred_at, e.event_id, e.event, e.kind, e.id, e.name, e.user_id, e.columns, e.affected, e.by_hand,
          e.session_user_name, e.role_name, e.api_key_id, e.client_addr, e.transaction_id
     FROM keywright.audit_events AS e
-   WHERE (of_kind IS NULL OR e.kind = of_kind)
-     AND (of_id IS NULL OR e.id = of_id)
+   WHERE (of_kind IS NULL OR e.kind = of_kind COLLATE "C")
+     AND (of_id IS NULL OR e.id = of_id COLLATE "default")
      AND (of_user IS NULL OR e.user_id = of_user)
-     AND (by_role IS NULL OR e.role_name = by_role OR e.session_user_name = by_role)
+     AND (by_role IS NULL OR by_role COLLATE "default" IN (e.role_name, e.session_user_name))
      AND (since IS NULL OR e.occurred_at >= since)
      AND (before IS NULL
           OR (e.occurred_at, e.event_id) < (before, coalesce(before_id, '00000000-0000-0000-0000-000000000000')))

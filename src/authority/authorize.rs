@@ -4,7 +4,7 @@ use super::{Limits, Roles, path_until, question, source};
 use crate::api_key;
 use crate::error::{Failure, Fault};
 use crate::record::Record;
-use keywright_core::printable::quoted;
+use keywright_core::printable::{is_hidden, quoted};
 use keywright_core::resource::Resource;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{pg_extern, pg_sys};
@@ -16,7 +16,9 @@ fn authorize_api_key(
     resource: Option<&[u8]>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Record, ErrorReport> {
+    let written = permission.unwrap_or_default();
     let permission = question(permission)?;
+    let shown = if is_hidden(written) { quoted(written) } else { format!("\"{permission}\"") };
     let resource = resource.map(require_resource).transpose()?;
     let place = resource.as_ref().map_or("everything".into(), |at| quoted(at.to_string().as_bytes()));
     let presented = api_key::presented(token).ok_or(Failure::InvalidToken)?;
@@ -27,11 +29,11 @@ fn authorize_api_key(
         let covers = |path: &[Resource]| limits.allow(&permission, path) && roles.cover(&permission, path);
         let path = path_until(resource, &source, covers);
         let uncovered: Vec<String> = [
-            (limits.in_scope(&permission), format!("The scopes of the key do not cover \"{permission}\".")),
+            (limits.in_scope(&permission), format!("The scopes of the key do not cover {shown}.")),
             (limits.allow(&permission, &path), format!("The allow-list of the key does not cover {place}.")),
             (
                 roles.cover(&permission, &path),
-                format!("The roles of the key's owner do not cover \"{permission}\" on {place}."),
+                format!("The roles of the key's owner do not cover {shown} on {place}."),
             ),
         ]
         .into_iter()
@@ -42,7 +44,7 @@ fn authorize_api_key(
     });
     match found.ok_or(Failure::InvalidToken)? {
         Ok(record) => Ok(record),
-        Err(uncovered) => Err(Failure::NotPermitted { permission, uncovered }.into()),
+        Err(uncovered) => Err(Failure::NotPermitted { permission: shown, uncovered }.into()),
     }
 }
 

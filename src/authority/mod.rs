@@ -10,6 +10,7 @@ use crate::probe::{Keyed, Reader, Row};
 use crate::{api_key, resource, user};
 use keywright_core::allow_list::Entry;
 use keywright_core::permission::Permission;
+use keywright_core::printable::looks_like_a_token;
 use keywright_core::resource::Resource;
 use pgrx::datum::Uuid;
 use pgrx::{IntoDatum, pg_sys};
@@ -197,7 +198,7 @@ pub fn path_until(
 /// What an argument asks for.
 pub fn question<'a>(permission: Option<&[u8]>) -> Result<Permission, Failure<'a>> {
     let text = crate::args::text("permission", permission)?;
-    Permission::parse(text).ok_or_else(|| {
+    Permission::parse(text).filter(|_| !looks_like_a_token(text.as_bytes())).ok_or_else(|| {
         let hint = "Give type:action, such as project:read.";
         crate::error::Fault::new("permission", "It is not of the form type:action.", hint).into()
     })

@@ -42,7 +42,8 @@ fn require_trackable(tracked: Option<pg_sys::Oid>, column: Option<&[u8]>) -> Res
         SELECT a.atttypid, a.attgenerated = 'v'
           FROM pg_catalog.pg_attribute AS a
          WHERE a.attrelid = $1 AND a.attname = $2 AND a.attnum > 0 AND NOT a.attisdropped"#;
-    const TABLE: &str = "SELECT $1::pg_catalog.regclass::text";
+    // No table has the number 0, which pgrx hands on as null.
+    const TABLE: &str = "SELECT coalesce($1::pg_catalog.regclass::text, '-')";
     let tracked = args::required("tracked", tracked)?;
     let column = args::required("id_column", column)?;
     let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
