@@ -20,6 +20,7 @@
 //! - `audit`: what changed and who did it, and telling who listens
 //! - `metrics`: how many rows a table has, cheaply
 //! - `rules`: checks the SQL side asks for
+//! - `version`: which library this is
 //!
 //! Below them: `probe` (rows by an index, under the latest snapshot), `spi` (our own statements), `definition` (what
 //! is defined once by name), `retry` (lost races), `record`
@@ -55,6 +56,7 @@ mod settings;
 mod spi;
 mod usage;
 mod user;
+mod version;
 
 pg_module_magic!();
 
