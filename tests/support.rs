@@ -200,7 +200,14 @@ impl Cluster {
         upgrade.args(["--socketdir", &environment("PGHOST")]);
         // Where it may write, and without what would lead it to the server of scripts/with-cluster.
         upgrade.current_dir(&old.data).env_remove("PGHOST").env_remove("PGPORT").env_remove("PGDATABASE");
-        succeed(&mut upgrade);
+        let output = upgrade.output().unwrap();
+        // Its own words name a file; what went wrong is in there.
+        let logs = || -> String {
+            let mut find = Command::new("grep");
+            find.args(["-rEh", "-A3", "error:|ERROR|FATAL"]).arg(self.file("pg_upgrade_output.d"));
+            String::from_utf8_lossy(&find.output().unwrap().stdout).into_owned()
+        };
+        assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stdout), logs());
     }
 
     fn program(&self, name: &str) -> Command {
@@ -297,7 +304,8 @@ pub fn program(name: &str) -> Command {
 /// Runs it, and fails with its output if it fails.
 pub fn succeed(command: &mut Command) -> Vec<u8> {
     let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let said = [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said));
+    assert!(output.status.success(), "{command:?}: {}", said.join("\n"));
     output.stdout
 }
 
