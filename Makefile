@@ -22,6 +22,9 @@ instructions: ## Instructions of one verification in the server, by valgrind
 install: ## Build in release and install into the Postgres of PG_CONFIG
 	@scripts/install $(PG_CONFIG)
 
+package: ## A tarball for the Postgres of PG_CONFIG in target/dist, the same bytes wherever it is built
+	@scripts/package $(PG_CONFIG)
+
 installcheck: ## Regression tests of an installed keywright, on the running server of PGHOST and PGPORT
 	@scripts/installcheck $(PG_CONFIG)
 
@@ -31,4 +34,4 @@ uninstall: ## Remove it from the Postgres of PG_CONFIG
 clean: ## Remove what was built
 	@scripts/clean
 
-.PHONY: demo test bench instructions install installcheck uninstall clean help
+.PHONY: demo test bench instructions install package installcheck uninstall clean help

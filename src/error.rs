@@ -164,6 +164,8 @@ pub enum Failure<'a> {
     NewerThanTransaction {
         what: String,
     },
+    /// What only an upgrade script calls.
+    NoUpgrade,
     /// A table or index of ours is not where it should be.
     Broken {
         object: String,
@@ -576,6 +578,12 @@ impl Failure<'_> {
                 "could not serialize access".into(),
                 format!("{what} is newer than the snapshot of this transaction."),
                 "Try the transaction again.",
+            ),
+            Failure::NoUpgrade => parts(
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "no script of the extension is running".into(),
+                "Privileges of what an upgrade makes are set by its script.",
+                "Give access with keywright.grant_access.",
             ),
             Failure::Broken { object } => parts(
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

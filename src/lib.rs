@@ -21,6 +21,7 @@
 //! - `metrics`: how many rows a table has, cheaply
 //! - `rules`: checks the SQL side asks for
 //! - `redaction`: no tokens in what Postgres writes or shows of statements
+//! - `version`: which library this is
 //!
 //! Below them: `probe` (rows by an index, under the latest snapshot), `spi` (our own statements), `definition` (what
 //! is defined once by name), `retry` (lost races), `record`
@@ -57,6 +58,7 @@ mod settings;
 mod spi;
 mod usage;
 mod user;
+mod version;
 
 pg_module_magic!();
 

@@ -1,82 +1,12 @@
 //! pg_dump, a new database, pg_restore: what verified verifies, what was dead is dead, who had access has it.
 
+use keywright_tests::rooms::{LISTED, fill};
 use keywright_tests::{Database, is_active, one, program, succeed};
 use postgres::Client;
 
 const ACCESS: &str = "SELECT string_agg(grantee || '=' || capability, ',') FROM keywright.list_access() WHERE grantee LIKE 'keywright_test_dump%'";
 const ACL: &str = "SELECT string_agg(p.oid::regprocedure || ' ' || a.grantee::regrole || ' ' || a.privilege_type, ',' ORDER BY p.oid::regprocedure::text, a.grantee)
    FROM pg_proc AS p, aclexplode(p.proacl) AS a WHERE p.pronamespace = 'keywright'::regnamespace AND a.grantee <> p.proowner";
-const LISTED: &str = "SELECT coalesce((SELECT string_agg(k::text, E'\\n') FROM keywright.list_api_keys(include_inactive => true) AS k), '')
-   || coalesce((SELECT string_agg(k::text, E'\\n') FROM keywright.list_gateway_keys() AS k), '')
-   || coalesce((SELECT string_agg(u::text, E'\\n') FROM keywright.list_users(true) AS u), '')
-   || coalesce((SELECT string_agg(t::text, E'\\n') FROM keywright.list_resource_types() AS t WHERE NOT built_in), '')
-   || coalesce((SELECT string_agg(r::text, E'\\n') FROM keywright.list_resource_types() AS t, keywright.list_resources(t.type) AS r), '')
-   || coalesce((SELECT string_agg(r::text, E'\\n') FROM keywright.list_roles() AS r WHERE NOT built_in), '')
-   || coalesce((SELECT string_agg(s::text, E'\\n') FROM keywright.list_scopes() AS s WHERE NOT built_in), '')
-   || coalesce((SELECT string_agg(b::text, E'\\n') FROM keywright.list_role_bindings() AS b), '')
-   || coalesce((SELECT string_agg(a::text, E'\\n') FROM keywright.list_authenticators() AS a), '')
-   || coalesce((SELECT string_agg(a::text, E'\\n') FROM keywright.list_allowed_authenticators() AS a), '')
-   || coalesce((SELECT keywright.render_postgrest_config(service, '{h}') FROM keywright.list_authenticators()), '')";
-
-/// Tokens, and whether each verifies.
-fn fill(client: &mut Client) -> Vec<(String, bool)> {
-    client
-        .batch_execute(
-            "SELECT keywright.ensure_system_user('operator', 'o@example.invalid', managed_by => 'plane-a');
-             SELECT keywright.ensure_user('alice', '');
-             SELECT keywright.ensure_user('bob', '');
-             SELECT keywright.ensure_user('carol', '');",
-        )
-        .unwrap();
-    client
-        .batch_execute(
-            "SELECT keywright.register_resource_type('workspace', 'project'), keywright.register_resource_type('folder', 'folder');
-             SELECT keywright.ensure_resource('organization', 'acme', name => 'Acme'), keywright.ensure_resource('folder', 'f1'),
-                    keywright.ensure_resource('folder', 'f2', 'f1'), keywright.ensure_resource('folder', 'f0', 'f2');
-             SELECT keywright.define_role('deployer', '{workspace:*}', 2), keywright.define_scope('deploy', '{workspace:*}');
-             CREATE TABLE public.projects (id bigint PRIMARY KEY, organization text);
-             SELECT keywright.track_table('public.projects', 'project', 'id', 'organization');
-             INSERT INTO public.projects VALUES (1, 'acme'), (2, NULL);
-             SELECT keywright.bind_role('alice', 'deployer', 'project', '1'), keywright.bind_role('bob', 'auditor');
-             SELECT keywright.bind_role('alice', 'project-viewer', 'project', '2', granted_by => 'operator')",
-        )
-        .unwrap();
-    let mut tokens = Vec::new();
-    let mut token = |client: &mut Client, sql: &str| {
-        let token: String = one(client, &format!("SELECT token FROM keywright.{sql}"));
-        tokens.push(token.clone());
-        token
-    };
-    for number in 0..50 {
-        let user = ["operator", "alice"][number % 2];
-        token(
-            client,
-            &format!("mint_api_key('{user}', 'key-{number}', '{{project:read}}', '{{project:p1}}')"),
-        );
-    }
-    client.batch_execute("SET keywright.api_key_brand = ''").unwrap();
-    token(client, "mint_api_key('alice', 'bare')");
-    client.batch_execute("RESET keywright.api_key_brand").unwrap();
-    let rotated = token(client, "mint_api_key('alice', 'rotated')");
-    token(client, &format!("rotate_api_key('{}', '1 hour')", &rotated[4..14]));
-    let revoked = token(client, "mint_api_key('alice', 'revoked')");
-    client.batch_execute(&format!("SELECT keywright.revoke_api_key('{}', 'gone')", &revoked[4..14])).unwrap();
-    token(client, "mint_api_key('alice', 'expired', lifetime => '1 millisecond')");
-    token(client, "mint_api_key('bob', 'suspended')");
-    token(client, "mint_api_key('carol', 'deleted')");
-    client.batch_execute("SELECT keywright.suspend_user('bob'), keywright.delete_user('carol')").unwrap();
-    token(client, "mint_gateway_key('edge-1')");
-    token(client, "rotate_gateway_key('edge-1', '1 hour')");
-    token(client, "mint_gateway_key('edge-2')");
-    client
-        .batch_execute(
-            "SELECT keywright.heartbeat_gateway_key(gateway_key_id) FROM keywright.list_gateway_keys()",
-        )
-        .unwrap();
-    let active: Vec<bool> = tokens.iter().map(|token| is_active(client, token)).collect();
-    assert_eq!(active.iter().filter(|active| **active).count(), 50 + 1 + 2 + 3);
-    tokens.into_iter().zip(active).collect()
-}
 
 fn restored(format: &str) {
     let roles = ["keywright_test_dump_verifier", "keywright_test_dump \"odd\" issuer"];

@@ -1,5 +1,7 @@
 //! A database of its own for each test, on the cluster that scripts/with-cluster started.
 
+pub mod rooms;
+
 use postgres::{Client, NoTls};
 use std::path::PathBuf;
 use std::process::Command;
@@ -68,13 +70,24 @@ pub struct Cluster {
     data: PathBuf,
     port: u16,
     settings: String,
+    bindir: String,
 }
 
 impl Cluster {
     /// An empty one, with these settings.
     pub fn new(port: u16, settings: &str) -> Cluster {
-        let cluster = Self::place(port, settings);
-        let mut initdb = as_server("initdb");
+        Self::place(port, settings).made(&[])
+    }
+
+    /// Of another version of Postgres. With checksums, which are the default of some: pg_upgrade wants both clusters alike.
+    pub fn of(bindir: &str, port: u16) -> Cluster {
+        let mut cluster = Self::place(port, "");
+        cluster.bindir = bindir.into();
+        cluster.made(&["--data-checksums"])
+    }
+
+    fn made(self, options: &[&str]) -> Cluster {
+        let mut initdb = self.program("initdb");
         initdb.args([
             "--username",
             "postgres",
@@ -85,9 +98,9 @@ impl Cluster {
             "UTF8",
             "--no-sync",
         ]);
-        succeed(initdb.arg("--pgdata").arg(&cluster.data));
-        cluster.start();
-        cluster
+        succeed(initdb.args(options).arg("--pgdata").arg(&self.data));
+        self.start();
+        self
     }
 
     /// A hot standby of this one, or of the one of scripts/with-cluster.
@@ -115,7 +128,8 @@ impl Cluster {
 
     fn place(port: u16, settings: &str) -> Cluster {
         let log = PathBuf::from(environment("PG_SERVER_LOG"));
-        Cluster { data: log.with_file_name(format!("port{port}")), port, settings: settings.into() }
+        let bindir = environment("PG_BINDIR");
+        Cluster { data: log.with_file_name(format!("port{port}")), port, settings: settings.into(), bindir }
     }
 
     /// Again, after `stop`.
@@ -170,8 +184,38 @@ impl Cluster {
         self.data.join(name)
     }
 
+    /// All that is in `old`, for this one, which is new and empty. Both are stopped.
+    pub fn pg_upgrade_from(&self, old: &Cluster) {
+        let mut upgrade = self.program("pg_upgrade");
+        upgrade.args([
+            "--username",
+            "postgres",
+            "--no-sync",
+            "--old-bindir",
+            &old.bindir,
+            "--new-bindir",
+            &self.bindir,
+        ]);
+        upgrade.arg("--old-datadir").arg(&old.data).arg("--new-datadir").arg(&self.data);
+        upgrade.args(["--socketdir", &environment("PGHOST")]);
+        // Where it may write, and without what would lead it to the server of scripts/with-cluster.
+        upgrade.current_dir(&old.data).env_remove("PGHOST").env_remove("PGPORT").env_remove("PGDATABASE");
+        let output = upgrade.output().unwrap();
+        // Its own words name a file; what went wrong is in there.
+        let logs = || -> String {
+            let mut find = Command::new("grep");
+            find.args(["-rEh", "-A3", "error:|ERROR|FATAL"]).arg(self.file("pg_upgrade_output.d"));
+            String::from_utf8_lossy(&find.output().unwrap().stdout).into_owned()
+        };
+        assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stdout), logs());
+    }
+
+    fn program(&self, name: &str) -> Command {
+        server_program(&self.bindir, name)
+    }
+
     fn pg_ctl(&self) -> Command {
-        let mut command = as_server("pg_ctl");
+        let mut command = self.program("pg_ctl");
         command.arg("--pgdata").arg(&self.data);
         command
     }
@@ -199,7 +243,11 @@ impl Drop for Cluster {
 
 /// A program of the server under test, run by whoever runs the servers: never root.
 fn as_server(name: &str) -> Command {
-    let program = PathBuf::from(environment("PG_BINDIR")).join(name);
+    server_program(&environment("PG_BINDIR"), name)
+}
+
+fn server_program(bindir: &str, name: &str) -> Command {
+    let program = PathBuf::from(bindir).join(name);
     let root = succeed(Command::new("id").arg("-u")).starts_with(b"0\n");
     if !root {
         return Command::new(program);
@@ -256,7 +304,8 @@ pub fn program(name: &str) -> Command {
 /// Runs it, and fails with its output if it fails.
 pub fn succeed(command: &mut Command) -> Vec<u8> {
     let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let said = [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said));
+    assert!(output.status.success(), "{command:?}: {}", said.join("\n"));
     output.stdout
 }
 

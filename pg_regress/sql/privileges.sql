@@ -39,4 +39,4 @@ SELECT attrelid::regclass, attname, attstorage, coalesce(attstattarget, -1) AS s
  WHERE attrelid::regclass::text LIKE 'keywright.%' AND attname = 'hashed_secret' AND attrelid IN (SELECT oid FROM pg_class WHERE relkind = 'r') ORDER BY 1;
 -- The extension itself.
 SELECT extname, extnamespace::regnamespace, extrelocatable, cardinality(extconfig) AS dumped_tables FROM pg_extension WHERE extname = 'keywright';
-SELECT superuser, trusted, relocatable, schema FROM pg_available_extension_versions WHERE name = 'keywright';
+SELECT superuser, trusted, relocatable, schema FROM pg_available_extension_versions JOIN pg_available_extensions USING (name) WHERE name = 'keywright' AND version = default_version;

@@ -62,3 +62,9 @@ LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, p
 AS 'MODULE_PATHNAME', 'page_size_wrapper';
 COMMENT ON FUNCTION keywright._page_size(integer) IS
 'Internal. The page size, or 22023 when it is not 1 to 10000.';
+
+CREATE FUNCTION keywright.version() RETURNS text
+LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'version_wrapper';
+COMMENT ON FUNCTION keywright.version() IS
+'The version of the library that this session has loaded. That of the schema is extversion in pg_extension; between installing a new library and ALTER EXTENSION keywright UPDATE they differ.';

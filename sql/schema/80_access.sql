@@ -87,6 +87,7 @@ SELECT f.signature, c.capability
     ('list_audit_events(text,text,uuid,text,timestamp with time zone,timestamp with time zone,uuid,integer)', '{auditor}'),
     ('prune_audit_events(integer)',                                      '{maintainer}'),
     ('metrics()',                                                        '{auditor,maintainer}'),
+    ('version()',                                                        '{auditor,reconciler,maintainer}'),
     ('purge_api_keys(interval,integer)',                                 '{maintainer}'),
     ('purge_api_key_usage(integer)',                                     '{maintainer}'),
     ('purge_gateway_keys()',                                             '{maintainer}'),
@@ -166,3 +167,9 @@ AS $$
    ORDER BY r.rolname, g.capability
 $$;
 COMMENT ON FUNCTION keywright.list_access() IS 'Lists who holds which capability. A role whose privileges were taken away by DROP OWNED holds none.';
+
+CREATE FUNCTION keywright._admit(routines text[]) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'admit_wrapper';
+COMMENT ON FUNCTION keywright._admit(text[]) IS
+'Internal. The last call of an upgrade script, with the signatures of the routines it made: they become the extension owner''s, are closed to everybody else, and are given to who holds a capability that has them. What was given on routines that are gone is forgotten. 55000 outside a script.';

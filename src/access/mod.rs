@@ -2,6 +2,8 @@
 //!
 //! Undone is exactly what the ledger holds: a privilege the role had before is never in it.
 
+mod upgrade;
+
 use crate::error::{Failure, Fault};
 use crate::retry::patiently;
 use crate::{args, audit, spi};
@@ -79,7 +81,7 @@ fn take_away<'a>(grantee: Option<&'a [u8]>, capability: Option<&[u8]>) -> Result
 }
 
 /// One at a time: Postgres answers two GRANTs on one function at once with "tuple concurrently updated".
-/// Roles that are gone are forgotten on the way.
+/// Roles that are gone are forgotten on the way, and so are routines: an upgrade may drop one, and a dump of before may know it.
 fn queue() {
     const GRANTS: &str = r#"
         DELETE FROM keywright.access_grants
@@ -87,9 +89,14 @@ fn queue() {
     const PRIVILEGES: &str = r#"
         DELETE FROM keywright.access_privileges
          WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = grantee)"#;
+    const ROUTINES: &str = r#"
+        DELETE FROM keywright.access_privileges
+         WHERE object LIKE 'ROUTINE %'
+           AND pg_catalog.to_regprocedure(substr(object, length('ROUTINE ') + 1)) IS NULL"#;
     spi::utility("LOCK TABLE keywright.access_grants IN SHARE ROW EXCLUSIVE MODE");
-    spi::count(GRANTS, &[]);
-    spi::count(PRIVILEGES, &[]);
+    for gone in [GRANTS, PRIVILEGES, ROUTINES] {
+        spi::count(gone, &[]);
+    }
 }
 
 /// What the capability needs and the role does not have in its own name.

@@ -7,7 +7,7 @@ use crate::{args, audit, spi};
 use keywright_core::authenticator::findings::GRANTOR;
 use keywright_core::authenticator::graph::Membership;
 use keywright_core::authenticator::ledger::{Kind, Ledger, Need};
-use keywright_core::authenticator::plan::{Outcome, Step, World};
+use keywright_core::authenticator::plan::{FIRST_SUPERUSER, Outcome, Step, World};
 use keywright_core::authenticator::{self, Desired, Party};
 use pgrx::pg_sys::{self, Oid};
 use pgrx::spi::quote_literal;
@@ -101,6 +101,7 @@ pub fn carry_out(world: &mut World, before: &Ledger, steps: &[Step]) -> Result<(
     for step in &changes {
         change(world, step)?;
     }
+    replace_plain(world, &changes)?;
     if BY_GRANTOR {
         tidy();
     } else {
@@ -187,13 +188,30 @@ fn change(world: &World, step: &Step) -> Result<(), Failure<'static>> {
             statement(&[b"GRANT ", &role, b" TO ", &member, options, GRANTOR.as_bytes()]);
         }
         (Kind::Membership, false) => statement(&[b"GRANT ", &identifier(object)?, b" TO ", &member]),
-        (Kind::Membership, true) => {
-            let by = if BY_GRANTOR {
-                [b" GRANTED BY ".as_slice(), GRANTOR.as_bytes()]
-            } else {
-                [b"".as_slice(), b""]
+        (Kind::Membership, true) if BY_GRANTOR => {
+            // Undone is what there is: ours, or what it was before rows were told apart.
+            let by = match world.grantor.filter(|_| world.has_row(step.need)) {
+                Some(_) => GRANTOR.as_bytes().to_vec(),
+                None => identifier(FIRST_SUPERUSER)?,
             };
-            statement(&[b"REVOKE ", &identifier(object)?, b" FROM ", &member, by[0], by[1]]);
+            statement(&[b"REVOKE ", &identifier(object)?, b" FROM ", &member, b" GRANTED BY ", &by]);
+        }
+        (Kind::Membership, true) => statement(&[b"REVOKE ", &identifier(object)?, b" FROM ", &member]),
+    }
+    Ok(())
+}
+
+/// What was granted before rows were told apart goes when it is granted as ours.
+fn replace_plain(world: &mut World, changes: &[&Step]) -> Result<(), Failure<'static>> {
+    let granted = |step: &&&Step| step.need.kind == Kind::Membership && step.outcome == Outcome::Done;
+    for Step { need, .. } in changes.iter().filter(granted) {
+        let entry = world.ledger.get(*need);
+        if entry.and_then(|entry| world.plain_row(entry)).is_some_and(|row| !row.admin) {
+            let [role, member, by] = [need.object, need.member, FIRST_SUPERUSER].map(identifier);
+            statement(&[b"REVOKE ", &role?, b" FROM ", &member?, b" GRANTED BY ", &by?]);
+        }
+        if let (true, Some(entry)) = (BY_GRANTOR, world.ledger.get_mut(*need)) {
+            entry.plain = false;
         }
     }
     Ok(())

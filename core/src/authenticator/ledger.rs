@@ -55,6 +55,10 @@ pub struct Entry {
     /// The transaction that wrote our row, where nothing else tells it from somebody else's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<u32>,
+    /// Granted by us where rows did not say by whom, in a cluster this one was restored or upgraded from. Once they do, it is
+    /// a row of the first superuser's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain: bool,
     pub claims: Vec<Claim>,
 }
 
@@ -118,7 +122,8 @@ impl Ledger {
                 Some(Claim { database: renumber(claim.database.clone(), &database)?, ..claim })
             });
             let claims = claims.collect();
-            Some(Entry { member: renumber(entry.member, &role)?, object, claims, mark: None, ..entry })
+            let plain = entry.plain || (entry.made && entry.mark.is_some());
+            Some(Entry { member: renumber(entry.member, &role)?, object, claims, mark: None, plain, ..entry })
         });
         Ledger { system: system.to_owned(), entries: entries.collect() }
     }

@@ -6,6 +6,9 @@ use super::{Desired, Oid, Party};
 use crate::printable::quoted;
 use std::collections::BTreeMap;
 
+/// The number of the first superuser, in whose name pg_upgrade and a restored dump grant what said nothing of who granted it.
+pub const FIRST_SUPERUSER: Oid = 10;
+
 /// What there is.
 #[derive(Debug, Clone)]
 pub struct World {
@@ -150,6 +153,18 @@ impl World {
         self.graph.membership(need.object, need.member, grantor)
     }
 
+    pub fn has_row(&self, need: Need) -> bool {
+        self.row(need).is_some()
+    }
+
+    /// What we granted before rows were told apart.
+    pub fn plain_row(&self, entry: &Entry) -> Option<&Membership> {
+        if !(self.by_grantor && entry.plain && entry.made && entry.kind == Kind::Membership) {
+            return None;
+        }
+        self.graph.membership(entry.object.oid, entry.member.oid, Some(FIRST_SUPERUSER))
+    }
+
     fn connect(&self, member: Oid) -> Connect {
         self.connect.get(&member).copied().unwrap_or_default()
     }
@@ -178,6 +193,10 @@ impl World {
                 _ => (Outcome::Undone, None),
             },
             Kind::Membership => match self.row(need) {
+                None if self.plain_row(entry).is_some_and(|row| row.admin) => {
+                    left("somebody gave it the ADMIN option since")
+                }
+                None if self.plain_row(entry).is_some() => (Outcome::Undone, None),
                 None => (Outcome::Gone, Some("somebody revoked it since".into())),
                 Some(row) if row.admin && !self.by_grantor => left("somebody gave it the ADMIN option since"),
                 Some(row) if row.admin && self.passed_on(need) => {
@@ -240,7 +259,8 @@ impl World {
             let made = self.by_grantor && need.kind == Kind::Membership && state != State::Missing;
             let claims = Vec::new();
             let kind = need.kind;
-            self.ledger.entries.push(Entry { kind, member, object, made, mark, claims });
+            let plain = false;
+            self.ledger.entries.push(Entry { kind, member, object, made, mark, plain, claims });
         }
         let entry = self.ledger.get_mut(need)?;
         if !noted {

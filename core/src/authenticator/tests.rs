@@ -1,7 +1,7 @@
 use super::findings::{Severity, findings};
 use super::graph::{Graph, Membership, Role};
 use super::ledger::{Claim, Entry, Kind, Ledger, Need};
-use super::plan::{Connect, Outcome, World};
+use super::plan::{Connect, FIRST_SUPERUSER, Outcome, World};
 use super::{Desired, Oid, Party};
 use std::collections::BTreeMap;
 
@@ -271,4 +271,47 @@ fn chains_are_followed_and_circles_end() {
     // A membership that gives nothing leads nowhere.
     graph.memberships.iter_mut().for_each(|edge| edge.set = false);
     assert!(findings(graph, &desired("a"), |name| graph.find(name), true).is_empty());
+}
+
+/// pg_upgrade from 15: whose a row is, it did not say there, and here it is the first superuser's.
+#[test]
+fn what_was_granted_before_rows_were_told_apart_is_undone() {
+    let moved = || {
+        let mut old = world(false);
+        old.graph.memberships.push(edge(USER, APP, 50));
+        grant(&mut old, "a");
+        let number = |name: &str| {
+            Some(match name {
+                "app" => APP,
+                "anon" => ANON,
+                "user" => USER,
+                _ => HERE,
+            })
+        };
+        let mut new = world(true);
+        new.ledger = old.ledger.moved_to("2", number, number);
+        new.graph.roles.get_mut(&APP).unwrap().inherit = false;
+        new.graph.memberships = vec![edge(ANON, APP, FIRST_SUPERUSER), edge(USER, APP, FIRST_SUPERUSER)];
+        new
+    };
+    let of = |steps: &[(Kind, Oid, Outcome)]| -> Vec<(Oid, Outcome)> {
+        steps.iter().filter(|step| step.0 == Kind::Membership).map(|step| (step.1, step.2)).collect()
+    };
+    let mut world = moved();
+    assert_eq!(of(&settle(&mut world, "a", false)), [(ANON, Outcome::Undone), (USER, Outcome::Left)]);
+    // Nobody has the row any more, or it is more than what we granted.
+    let mut world = moved();
+    world.graph.memberships.clear();
+    assert_eq!(of(&settle(&mut world, "a", false)), [(ANON, Outcome::Gone), (USER, Outcome::Left)]);
+    let mut world = moved();
+    world.graph.memberships[0].admin = true;
+    assert_eq!(of(&settle(&mut world, "a", false)), [(ANON, Outcome::Left), (USER, Outcome::Left)]);
+    // Granted as ours, it takes the place of the old row; what the customer granted stays.
+    let mut world = moved();
+    assert_eq!(of(&settle(&mut world, "a", true)), [(ANON, Outcome::Done), (USER, Outcome::Done)]);
+    let plain = |world: &World, object| {
+        let entry = world.ledger.get(Need { object, ..MEMBERSHIP }).unwrap();
+        world.plain_row(entry).is_some()
+    };
+    assert!(plain(&world, ANON) && !plain(&world, USER));
 }
