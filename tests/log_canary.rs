@@ -355,6 +355,38 @@ fn the_order_of_the_libraries_does_not_matter() {
     nothing_is_left(5792, libraries("", "keywright"), &[0, 2]);
 }
 
+/// The limits that docs/log.md names, and databases of other encodings.
+#[test]
+fn what_redaction_can_not_do_is_as_documented() {
+    const TOKEN: &str = "kwk_0a1B2c3D4e-Zq7xW9vT2pLm4Rk8sYbN1c3q5Ksc";
+    let cluster = Cluster::new(5794, "-c shared_preload_libraries=keywright");
+    let mut client = cluster.connect("postgres");
+    client.batch_execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'").unwrap();
+    let said = |client: &mut Client, sql: &str| {
+        client.batch_execute(sql).unwrap_err().as_db_error().unwrap().message().to_owned()
+    };
+    let wrong = format!("SELECT '{TOKEN}'::int");
+    let mark = |dots: &str| format!("invalid input syntax for type integer: \"kwk_0a1B{dots}[redacted]\"");
+    assert_eq!(said(&mut client, &wrong), mark("…"));
+    assert_eq!(said(&mut cluster.connect("latin"), &wrong), mark("..."));
+    assert!(cluster.log().contains(&mark("...")));
+
+    let from = cluster.log().len();
+    client.batch_execute("SET log_min_messages = fatal").unwrap();
+    assert!(said(&mut client, &wrong).contains(TOKEN));
+    assert_eq!(&cluster.log()[from..], "");
+    client.batch_execute("RESET ALL").unwrap();
+    client.batch_execute("SET log_statement = 'all'").unwrap();
+    client.batch_execute(&format!("SELECT '{}-{}'", &TOKEN[4..14], &TOKEN[15..30])).unwrap();
+    assert!(cluster.log().contains(&TOKEN[4..30]));
+    client.batch_execute(&format!("SET application_name = '{TOKEN}'")).unwrap();
+    let name: String = one(
+        &mut cluster.connect("postgres"),
+        "SELECT string_agg(application_name, '') FROM pg_stat_activity",
+    );
+    assert!(name.contains(TOKEN));
+}
+
 /// What remains without keywright among these libraries, as docs/log.md says, and what closes it.
 #[test]
 fn without_preloading_parameters_and_digests_keep_tokens_out() {
@@ -379,6 +411,7 @@ fn without_preloading_parameters_and_digests_keep_tokens_out() {
         ("SET log_statement = 'all'", LITERAL, [true, false, true]),
         ("SET log_min_duration_statement = 0", LITERAL, [true, false, true]),
         ("", IN_A_BLOCK, [false, true, true]),
+        ("PREPARE p (text) AS SELECT keywright.verify_api_key($1)", "EXECUTE p ('$1')", [false, false, true]),
         ("", FAILING, [true, false, true]),
         ("SET log_min_error_statement = 'panic'", FAILING, [false, false, true]),
         ("", BOUND, [false, false, false]),
