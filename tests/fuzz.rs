@@ -545,7 +545,7 @@ impl Known {
             // A text in quotes is replaced, key or value.
             let quotes: Vec<usize> = manifest.match_indices('"').map(|(at, _)| at).collect();
             let at = 2 * random.below(quotes.len() / 2);
-            if quotes.len() % 2 == 0 && !manifest.contains('\\') {
+            if quotes.len().is_multiple_of(2) && !manifest.contains('\\') {
                 let with = odd(random);
                 manifest.replace_range(quotes[at]..=quotes[at + 1], &with);
             }
@@ -1046,7 +1046,7 @@ fn fuzz(
         let pick = random.below(sessions.len() + 7);
         let pick = if pick < sessions.len() { pick } else { [6, 6, 6, 6, 3, 1, 8][pick - sessions.len()] };
         let session = &mut sessions[pick];
-        if session.calls % 12 == 0 {
+        if session.calls.is_multiple_of(12) {
             session.settings = vec!["RESET ALL".to_owned()];
             for _ in 0..random.below(5) {
                 let (name, values) = random.pick(&SETTINGS);
