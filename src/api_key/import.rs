@@ -27,7 +27,6 @@ fn import_api_key(
     created_at: Option<pg_sys::TimestampTz>,
     scopes: Option<Array<&[u8]>>,
     allow_list: Option<Array<&[u8]>>,
-    managed_by: Option<&[u8]>,
 ) -> Result<&'static str, ErrorReport> {
     let username = args::required("username", username)?;
     let digest = args::required("digest", digest)?;
@@ -43,7 +42,7 @@ fn import_api_key(
         .map(|()| between(created_at, expires_at));
     // Any lifetime does for the look at the rest.
     let lifetime = faults.sift(times).unwrap_or_else(|| between(0, DAY));
-    let wanted = faults.sift_all(Wanted::new(name, &scopes, &allow_list, Some(lifetime), managed_by))?;
+    let wanted = faults.sift_all(Wanted::new(name, &scopes, &allow_list, Some(lifetime), None))?;
     let (Some(key_id), Some(wanted)) = (key_id, wanted) else {
         return Err(Failure::from(faults).into());
     };
@@ -91,8 +90,8 @@ impl Key<'_> {
     fn insert(&self) -> Result<bool, Failure<'static>> {
         const INSERT: &str = r#"
             INSERT INTO keywright.api_keys
-                   (key_id, user_id, name, hashed_secret, scopes, allow_list, lifetime, created_at, expires_at, managed_by)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                   (key_id, user_id, name, hashed_secret, scopes, allow_list, lifetime, created_at, expires_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
             ON CONFLICT DO NOTHING"#;
         mint::hold(&self.wanted)?;
         let args = [
@@ -105,7 +104,6 @@ impl Key<'_> {
             self.wanted.lifetime.into(),
             spi::time(self.created_at),
             spi::time(self.expires_at),
-            spi::text(self.wanted.managed_by),
         ];
         Ok(audit::importing(|| spi::count(INSERT, &args)) > 0)
     }
