@@ -47,6 +47,12 @@ const FUNCTIONS: &[(&str, On)] = &[
         "_grant_authenticator(text,text,text,text[],text[],boolean,text)",
         Writes("_grant_authenticator('new', 'app', 'anon', '{}', '{public}', true, NULL)"),
     ),
+    (
+        "_import_api_key(text,text,text,bytea,timestamp with time zone,timestamp with time zone,text[],text[])",
+        Writes(
+            "_import_api_key('ada', 'new', 'NewKey0001', sha256('x'), now() + interval '1 day', NULL, '{all}', '{*:*}')",
+        ),
+    ),
     ("_manifest_schema_text()", Reads("_manifest_schema_text()")),
     (
         "_mint_api_key(text,text,text[],text[],interval,text)",
@@ -164,6 +170,13 @@ const FUNCTIONS: &[(&str, On)] = &[
         Both(
             "heartbeat_gateway_key('<GATEWAY_ID>')",
             "heartbeat_gateway_key('00000000-0000-0000-0000-000000000000')",
+        ),
+    ),
+    (
+        "import_api_key(text,text,text,bytea,timestamp with time zone,timestamp with time zone,text[],text[])",
+        Both(
+            "import_api_key('ada', 'new', 'NewKey0001', sha256('x'), now() + interval '1 day')",
+            "import_api_key('ada', 'any', '<ID>', sha256('<SECRET>'), now() + interval '1 day')",
         ),
     ),
     ("is_permitted(text,text,text)", Reads("is_permitted('project:update', 'project', 'p1')")),

@@ -104,6 +104,7 @@ UPDATE old.api_keys AS k SET revoked_at = l.revoked_at
   FROM keywright.list_api_keys(include_inactive => true, page_size => 10000) AS l
  WHERE l.key_id = app.old_key_id(decode(k.key_hash, 'hex')) AND l.state = 'revoked' AND k.revoked_at IS NULL;
 SELECT t.name, old.verify(t.token) AS customer FROM (VALUES ('reads', :'reads'), ('writes', :'writes')) AS t (name, token);
+SET client_min_messages = warning;
 DROP SCHEMA app, old CASCADE;
 SELECT keywright.revoke_access('example_application', 'verifier');
 DROP EXTENSION keywright;

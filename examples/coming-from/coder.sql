@@ -74,7 +74,7 @@ LOCK TABLE old.users, old.organizations, old.organization_members, old.api_keys 
 SELECT type, keywright.register_resource_type(type) AS outcome FROM unnest('{workspace,template}'::text[]) AS t (type);
 SELECT keywright.define_scope('coder:workspaces.access', '{workspace:read,workspace:ssh,workspace:application_connect}') AS scope;
 
-SELECT o.name, (keywright.ensure_resource('organization', o.id::text, name => o.name)).outcome
+SELECT o.name, keywright.ensure_resource('organization', o.id::text, name => o.name) AS outcome
   FROM old.organizations AS o WHERE NOT o.deleted ORDER BY o.name;
 
 SELECT u.username, (keywright.ensure_user(u.username, u.email, CASE WHEN u.is_service_account THEN 'service' ELSE 'human' END)).outcome
@@ -116,8 +116,9 @@ SELECT username, key_name, outcome, token = :'operator' AS same_token
   FROM keywright.ensure_operator_access('default', 'coder', :'operator') AS e JOIN keywright.list_users(true) USING (user_id);
 
 -- The migration can be run again: what is there is left alone.
-SELECT keywright.import_api_key(u.username, 'any', k.id, k.hashed_secret, k.expires_at) AS again
-  FROM old.api_keys AS k JOIN old.users AS u ON u.id = k.user_id WHERE k.id = 'CiKey00002';
+SELECT u.username, u.status, keywright.import_api_key(u.username, 'any', k.id, k.hashed_secret, k.expires_at) AS again
+  FROM old.api_keys AS k JOIN old.users AS u ON u.id = k.user_id
+ WHERE k.login_type = 'token' AND k.expires_at > now() AND NOT u.deleted ORDER BY u.username;
 
 -- Back: the old tables were only read. What was revoked here since is to be dead there too.
 SELECT keywright.revoke_api_key('AdaKey0001', 'laptop stolen');
@@ -126,5 +127,6 @@ DELETE FROM old.api_keys AS k
  WHERE l.key_id = k.id AND l.state = 'revoked';
 SELECT t.name, old.verify(t.token) AS old, v.active AS new
   FROM (VALUES ('laptop', :'laptop'), ('robot', :'bot')) AS t (name, token), keywright.verify_api_key(t.token) AS v;
+SET client_min_messages = warning;
 DROP SCHEMA old CASCADE;
 DROP EXTENSION keywright;

@@ -79,7 +79,8 @@ BEGIN
     replace(old.user_id::text, '-', ''), 'old-' || old.id, app.old_key_id(digest), digest,
     least(old.expires_at, now() + interval '1 year'), old.created_at,
     ARRAY[coalesce((SELECT s.name FROM keyhippo.scopes AS s WHERE s.id = old.scope_id), 'all')]);
-  INSERT INTO app.taken_over (key_id, key_metadata_id, key_hash) VALUES (app.old_key_id(digest), old.id, hash);
+  INSERT INTO app.taken_over (key_id, key_metadata_id, key_hash) VALUES (app.old_key_id(digest), old.id, hash)
+  ON CONFLICT DO NOTHING;
   RETURN true;
 EXCEPTION WHEN undefined_object OR object_not_in_prerequisite_state THEN
   -- The owner is deleted or suspended: the old row stays, and the key is not good.
@@ -161,6 +162,7 @@ SELECT t.key_metadata_id, t.key_hash
  WHERE l.state = 'active';
 SELECT t.name, keyhippo.is_good(t.token) AS old FROM (VALUES ('ada', :'ada'), ('bob', :'bob')) AS t (name, token);
 SELECT keywright.revoke_access('example_mover', 'verifier'), keywright.revoke_access('example_mover', 'issuer');
+SET client_min_messages = warning;
 DROP SCHEMA app, keyhippo, auth CASCADE;
 DROP EXTENSION keywright;
 DROP ROLE example_application, example_mover;

@@ -62,11 +62,12 @@ SELECT count(*) AS seen FROM api.items;
 RESET SESSION AUTHORIZATION;
 
 -- A role that somebody took away is now noticed, and given again.
-REVOKE example_web_user FROM example_web;
 DO $$
 BEGIN
   IF current_setting('server_version_num')::int >= 160000 THEN
     REVOKE example_web_user FROM example_web GRANTED BY keywright_grantor;
+  ELSE
+    REVOKE example_web_user FROM example_web;
   END IF;
 END
 $$;
@@ -95,6 +96,7 @@ SET ROLE example_web_anon;
 SELECT count(*) AS seen FROM api.items;
 RESET SESSION AUTHORIZATION;
 SELECT keywright.disallow_authenticator('example_web'), keywright.revoke_access('example_control_plane', 'reconciler');
+SET client_min_messages = warning;
 DROP SCHEMA api CASCADE;
 DROP EXTENSION keywright;
 DROP ROLE example_web, example_web_anon, example_web_user, example_control_plane;
