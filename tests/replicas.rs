@@ -21,6 +21,7 @@ use On::{Both, Raises, Reads, Writes};
 
 /// <TOKEN> and <ID> are of a live key, <SPENT> and <DEAD> of a revoked one, <GATEWAY> and <GATEWAY_ID> of a gateway key.
 const FUNCTIONS: &[(&str, On)] = &[
+    ("_admit(text[])", Raises("_admit('{}')", "55000")),
     ("_define_role(text,text[],integer,text)", Writes("_define_role('new', '{project:read}', 3, NULL)")),
     ("_define_scope(text,text[],text)", Writes("_define_scope('new', '{project:read}', NULL)")),
     (
@@ -265,6 +266,7 @@ const FUNCTIONS: &[(&str, On)] = &[
     ("verify_api_key_digest(text,bytea)", Reads("verify_api_key_digest('<ID>', sha256('<SECRET>'))")),
     ("verify_api_keys(text[])", Reads("verify_api_keys('{<TOKEN>,<SPENT>,junk}')")),
     ("verify_gateway_key(text)", Reads("verify_gateway_key('<GATEWAY>')")),
+    ("version()", Reads("version()")),
 ];
 
 #[test]
