@@ -1255,7 +1255,8 @@ fn is_sound(client: &mut Client, run: &str) {
         .map(|row| row.get(0))
         .collect();
     for list in lists {
-        let sql = format!("SELECT count(*) FROM keywright.{list}()");
+        let arguments = if list == "list_resources" { "'project'" } else { "" };
+        let sql = format!("SELECT count(*) FROM keywright.{list}({arguments})");
         client.query(&sql, &[]).unwrap_or_else(|error| panic!("{run}: {sql}: {error:?}"));
     }
     for call in ["plan", "apply"] {
