@@ -95,7 +95,7 @@ BEGIN;
 SELECT outcome, reason FROM keywright.ensure_api_key('bob', 'other', :'token');
 ROLLBACK;
 SELECT username, name FROM keywright.list_api_keys() WHERE username = 'alice';
-SELECT * FROM public.answers_with(ARRAY[substr(:'token', 16, 20), substr(:'gateway', 12, 20), left(:'digest', 16), left(:'gateway_digest', 16), left(encode(decode(:'digest', 'hex'), 'base64'), 16)],
+SELECT answers > 5 AS answered, with_it FROM public.answers_with(ARRAY[substr(:'token', 16, 20), substr(:'gateway', 12, 20), left(:'digest', 16), left(:'gateway_digest', 16), left(encode(decode(:'digest', 'hex'), 'base64'), 16)],
   'list_api_keys(include_inactive => true)', 'list_gateway_keys()', 'key_usage()', 'list_scopes()', 'list_resource_types()', 'manifest_schema()');
 SELECT code FROM public.ends('SELECT keywright.list_users()', $$SELECT keywright.suspend_user('alice')$$, $$SELECT keywright.bind_role('bob', 'owner')$$, 'SELECT keywright.list_audit_events()', $$SELECT keywright.apply('{"manager": "m"}')$$,
   $$SELECT keywright.verify_api_key('x')$$, 'SELECT keywright.purge_api_keys()');
