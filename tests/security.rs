@@ -1,6 +1,9 @@
 //! The sentences of SECURITY.md that take more than one session, a program, or the files of a server to show.
 
-use keywright_tests::{Cluster, Database, as_server, environment, is_active, one, program, succeed, wait_for};
+use keywright_tests::{
+    Cluster, Database, as_server, environment, is_active, one, program, succeed, wait_for,
+};
+use postgres::fallible_iterator::FallibleIterator;
 use postgres::{Client, NoTls};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -148,7 +151,10 @@ fn the_disk_and_a_base_backup_hold_hashes_and_no_token() {
     // One that is rolled back, one in a transaction that is prepared: they were written as well.
     let mut transaction = client.transaction().unwrap();
     tokens.push(
-        transaction.query_one("SELECT token FROM keywright.mint_api_key('ada', 'never')", &[]).unwrap().get(0),
+        transaction
+            .query_one("SELECT token FROM keywright.mint_api_key('ada', 'never')", &[])
+            .unwrap()
+            .get(0),
     );
     transaction.rollback().unwrap();
     client.batch_execute("SET keywright.notify = off; BEGIN").unwrap();
@@ -179,10 +185,8 @@ fn the_disk_and_a_base_backup_hold_hashes_and_no_token() {
     let secret: String = found[0].0.bytes().map(|byte| format!("{byte:02x}")).collect();
     assert!(file.contains(&found[0].1) && !file.contains(&secret));
     let log = cluster.file("").with_extension("log");
-    let read = format!(
-        "CREATE TEMP TABLE f (line text); COPY f FROM '{}' WITH (DELIMITER E'\\x01')",
-        log.display()
-    );
+    let read =
+        format!("CREATE TEMP TABLE f (line text); COPY f FROM '{}' WITH (DELIMITER E'\\x01')", log.display());
     let mut reader = connect_as(&cluster, "reader");
     assert_eq!(code(&mut reader, &read), "00000");
     assert!(one::<bool>(&mut reader, "SELECT count(*) > 0 FROM f"));
@@ -250,7 +254,8 @@ fn whoever_may_connect_holds_up_changes_of_gateway_keys_by_an_advisory_lock() {
     assert_eq!(one::<i64>(&mut client, noted), 0);
     assert_eq!(code(&mut client, "SELECT keywright.revoke_user_api_keys('ada')"), "00000");
     // Ending that session ends it.
-    let end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'kw_security_nobody'";
+    let end =
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'kw_security_nobody'";
     assert!(one::<bool>(&mut client, end));
     assert_eq!(code(&mut client, "SELECT keywright.delete_gateway_key('edge')"), "00000");
     assert!(!is_active(&mut client, &token));
@@ -275,13 +280,13 @@ fn whoever_may_connect_hears_names_tells_lies_and_can_fill_the_queue() {
     liar.batch_execute(lie).unwrap();
     listener.batch_execute("SELECT 1").unwrap();
     let mut heard = Vec::new();
-    let mut notifications = listener.notifications();
-    let mut arrived = notifications.iter();
-    while let Some(notification) = arrived.next().unwrap() {
+    while let Some(notification) = listener.notifications().iter().next().unwrap() {
         heard.push(notification.payload().to_owned());
     }
     assert_eq!(heard.len(), 2, "{heard:?}");
-    assert!(heard[0].contains("minted") && heard[0].contains("ada/laptop") && heard[0].contains(&token[4..14]));
+    assert!(
+        heard[0].contains("minted") && heard[0].contains("ada/laptop") && heard[0].contains(&token[4..14])
+    );
     assert!(!heard[0].contains(&secret) && !heard[0].contains(&hash));
     assert!(heard[1].contains("revoked"));
     assert!(is_active(&mut client, &token));
@@ -405,7 +410,13 @@ fn the_owner_of_the_database_can_drop_it() {
     let mut owner = database.connect_as("kw_security_dba", "");
     assert_eq!(code(&mut owner, "SELECT FROM keywright.users"), "42501");
     drop((client, owner));
-    let mut elsewhere = Database { name: "postgres".to_owned() }.connect_as("kw_security_dba", "");
-    elsewhere.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", database.name)).unwrap();
-    elsewhere.batch_execute("RESET ALL").unwrap();
+    let elsewhere = format!("host={} user=kw_security_dba dbname=postgres", environment("PGHOST"));
+    let mut owner = Client::connect(&elsewhere, NoTls).unwrap();
+    let gone = format!("SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = '{}'", database.name);
+    wait_for(&mut owner, &gone);
+    owner.batch_execute(&format!("DROP DATABASE {}", database.name)).unwrap();
+    let there = format!("SELECT count(*) FROM pg_database WHERE datname = '{}'", database.name);
+    assert_eq!(one::<i64>(&mut owner, &there), 0);
+    drop(owner);
+    Database::empty("security_after", "UTF8").connect().batch_execute("DROP ROLE kw_security_dba").unwrap();
 }
