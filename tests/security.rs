@@ -311,8 +311,9 @@ fn whoever_may_connect_hears_names_tells_lies_and_can_fill_the_queue() {
     client.batch_execute("SET keywright.notify = off; SELECT keywright.revoke_user_api_keys('ada')").unwrap();
     assert!(!is_active(&mut client, &token));
     client.batch_execute("RESET keywright.notify; SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'nobody'").unwrap();
-    client.batch_execute("SELECT keywright.suspend_user('ada')").unwrap();
+    // Asking for it is also what empties it.
     wait_for(&mut client, "SELECT pg_notification_queue_usage() = 0");
+    client.batch_execute("SELECT keywright.suspend_user('ada')").unwrap();
 }
 
 /// A member of pg_signal_backend ends anybody's session but a superuser's, and with it what was not committed: a revocation too. It
