@@ -421,3 +421,18 @@ fn the_owner_of_the_database_can_drop_it() {
     drop(owner);
     Database::empty("security_after", "UTF8").connect().batch_execute("DROP ROLE kw_security_dba").unwrap();
 }
+
+/// Whoever makes ids up fills no memory: nothing is noted of them.
+#[test]
+fn an_id_that_does_not_exist_takes_no_place_in_memory() {
+    let cluster =
+        Cluster::new(5764, "-c shared_preload_libraries=keywright -c keywright.usage_flush_interval=1h");
+    let mut client = cluster.connect("postgres");
+    client.batch_execute("CREATE EXTENSION keywright; SELECT keywright.ensure_user('ada', '')").unwrap();
+    let token: String = one(&mut client, "SELECT token FROM keywright.mint_api_key('ada', 'k')");
+    let taken = "SELECT sum(value)::int FROM keywright.metrics() WHERE name = 'keywright_usage_slots' AND labels->>'state' <> 'free'";
+    let ids = "SELECT count(*) FILTER (WHERE active) FROM keywright.verify_api_keys(ARRAY(SELECT lpad(n::text, 10, '0') || '-' || repeat('A', 22) FROM generate_series(1, 1000) AS n))";
+    assert_eq!((one::<i64>(&mut client, ids), one::<i32>(&mut client, taken)), (0, 0));
+    assert!(is_active(&mut client, &token));
+    assert_eq!(one::<i32>(&mut client, taken), 1);
+}

@@ -35,10 +35,10 @@ $$;
 SELECT outcome FROM keywright.ensure_user('alice', 'alice@example.invalid');
 SELECT outcome FROM keywright.ensure_user('bob', 'bob@example.invalid');
 SELECT keywright.bind_role('alice', 'owner') IS NOT NULL AS alice_owns_all;
-SELECT key_id AS id, token, encode(sha256(substr(token, 16, 22)::bytea), 'hex') AS digest FROM keywright.mint_api_key('alice', 'k') \gset
+SELECT key_id AS id, token, encode(sha256(substr(token, 16, 22)::bytea), 'hex') AS digest FROM keywright.mint_api_key('alice', 'k', managed_by => 'plane-a') \gset
 SELECT key_id AS revoked_id, token AS revoked FROM keywright.mint_api_key('alice', 'revoked') \gset
 SELECT keywright.revoke_api_key(:'revoked_id');
-SELECT gateway_key_id AS gateway_id, token AS gateway, encode(sha256(token::bytea), 'hex') AS gateway_digest FROM keywright.mint_gateway_key('edge') \gset
+SELECT gateway_key_id AS gateway_id, token AS gateway, encode(sha256(token::bytea), 'hex') AS gateway_digest FROM keywright.mint_gateway_key('edge', 'plane-a') \gset
 
 -- The extension makes no role, so nobody can log in as one of its own.
 BEGIN;
@@ -101,6 +101,7 @@ SELECT code FROM public.ends('SELECT keywright.list_users()', $$SELECT keywright
   $$SELECT keywright.verify_api_key('x')$$, 'SELECT keywright.purge_api_keys()');
 -- Whoever made a key, and whichever manager has it: an issuer can revoke them all, and delete every gateway key.
 BEGIN;
+SELECT (keywright.rotate_gateway_key('edge')).name, (keywright.rotate_api_key(:'id')).token IS NOT NULL AS key;
 SELECT keywright.revoke_user_api_keys('alice'), (keywright.delete_gateway_key('edge')).name;
 RESET SESSION AUTHORIZATION;
 SELECT (keywright.verify_api_key(:'token')).active, (keywright.verify_gateway_key(:'gateway')).active;
@@ -134,6 +135,23 @@ ROLLBACK;
 SELECT code FROM public.ends($$SELECT keywright.grant_access('regress_keywright_reconciler', 'admin')$$, 'SELECT keywright.list_access()', 'SELECT keywright.list_audit_events()', 'SELECT keywright.purge_api_keys()',
   format('SELECT keywright.verify_api_key(%L)', :'token'), $$SELECT keywright.grant_authenticator('s', 'regress_keywright_authenticator', 'regress_keywright_nobody')$$, $$SELECT keywright.allow_authenticator('regress_keywright_authenticator', '{regress_keywright_nobody}')$$);
 RESET SESSION AUTHORIZATION;
+
+-- A trigger that follows a table outlives the capability of who made it: whoever writes to the table decides over resources of that type that nobody manages.
+CREATE ROLE regress_security_app;
+CREATE TABLE public.tracked (id integer PRIMARY KEY);
+ALTER TABLE public.tracked OWNER TO regress_security_app;
+SELECT keywright.grant_access('regress_security_app', 'reconciler');
+SET SESSION AUTHORIZATION regress_security_app;
+SELECT outcome FROM keywright.track_table('public.tracked', 'session', 'id');
+RESET SESSION AUTHORIZATION;
+SELECT keywright.revoke_access('regress_security_app', 'reconciler');
+SET SESSION AUTHORIZATION regress_security_app;
+INSERT INTO public.tracked VALUES (7);
+SELECT code FROM public.ends($$SELECT keywright.ensure_resource('session', '8')$$, $$SELECT keywright.track_table('public.tracked', 'agent', 'id')$$);
+RESET SESSION AUTHORIZATION;
+SELECT resource_id FROM keywright.list_resources('session') WHERE resource_id = '7';
+DELETE FROM public.tracked;
+DROP TABLE public.tracked;
 
 -- A maintainer purges what is dead, as soon as it likes, and nothing that lives.
 SELECT key_id AS expired_id FROM keywright.mint_api_key('bob', 'expired') \gset
@@ -279,10 +297,13 @@ ALTER DATABASE :DBNAME OWNER TO CURRENT_USER;
 
 -- keywright_grantor, which may grant what services need, can not log in, has no member and no other right.
 BEGIN;
-CREATE ROLE regress_security_app LOGIN;
+CREATE ROLE regress_security_rest LOGIN;
 CREATE ROLE regress_security_anon;
-SELECT count(*) > 0 AS granted FROM keywright.grant_authenticator('s', 'regress_security_app', 'regress_security_anon');
+SELECT count(*) > 0 AS granted FROM keywright.grant_authenticator('s', 'regress_security_rest', 'regress_security_anon');
 SELECT rolcanlogin, rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, (SELECT count(*) FROM pg_auth_members WHERE roleid = r.oid) AS members, has_schema_privilege(oid, 'keywright', 'USAGE') AS keywright FROM pg_roles AS r WHERE rolname = 'keywright_grantor';
+-- Every role reads the ledger, a setting of it: names of roles, databases and services.
+SET LOCAL SESSION AUTHORIZATION regress_keywright_nobody;
+SELECT left(setconfig[1], 25) AS ledger, strpos(setconfig::text, 'regress_security_rest') > 0 AS names FROM pg_db_role_setting WHERE setrole = 'keywright_grantor'::regrole;
 ROLLBACK;
 
 DO $$
