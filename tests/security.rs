@@ -436,3 +436,36 @@ fn an_id_that_does_not_exist_takes_no_place_in_memory() {
     assert!(is_active(&mut client, &token));
     assert_eq!(one::<i32>(&mut client, taken), 1);
 }
+
+/// An update whose row is gone on the other node: 18 logs the row that came, with all of the hash but its last byte. 15 logs nothing.
+#[test]
+fn a_conflict_of_replication_is_logged_with_the_hash_by_18() {
+    let nodes = [5765, 5766].map(|port| Cluster::new(port, "-c wal_level=logical"));
+    let mut clients = nodes.each_ref().map(|node| node.connect("postgres"));
+    for client in &mut clients {
+        client.batch_execute("CREATE EXTENSION keywright").unwrap();
+    }
+    let [from, to] = &mut clients;
+    from.batch_execute("CREATE PUBLICATION p FOR TABLE keywright.users, keywright.api_keys; SELECT keywright.ensure_user('ada', '')").unwrap();
+    let token: String = one(from, "SELECT token FROM keywright.mint_api_key('ada', 'k')");
+    let (secret, hash) = secret_and_hash(from, &token);
+    let subscribe =
+        format!("CREATE SUBSCRIPTION s CONNECTION '{}' PUBLICATION p", nodes[0].conninfo("postgres"));
+    to.batch_execute(&subscribe).unwrap();
+    let arrived = format!("SELECT EXISTS (SELECT FROM keywright.verify_api_key('{token}') WHERE active)");
+    wait_for(to, &arrived);
+    wait_for(to, "SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel");
+    to.batch_execute("DELETE FROM keywright.api_keys").unwrap();
+    from.batch_execute("SELECT keywright.revoke_user_api_keys('ada')").unwrap();
+    let lsn: String = one(from, "SELECT pg_current_wal_lsn()::text");
+    wait_for(
+        from,
+        &format!("SELECT replay_lsn >= '{lsn}' FROM pg_stat_replication WHERE application_name = 's'"),
+    );
+    let log = nodes[1].log();
+    let logged = version(to) >= 180_000;
+    assert_eq!(log.contains("conflict detected"), logged, "{log}");
+    assert_eq!(log.contains(&hash[..62]), logged, "{log}");
+    assert!(!log.contains(&hash) && !log.contains(&secret));
+    to.batch_execute("DROP SUBSCRIPTION s").unwrap();
+}
