@@ -469,3 +469,50 @@ fn a_conflict_of_replication_is_logged_with_the_hash_by_18() {
     assert!(!log.contains(&hash) && !log.contains(&secret));
     to.batch_execute("DROP SUBSCRIPTION s").unwrap();
 }
+
+/// A verifier that sits in a transaction in which it called all it may holds up nobody who ends a key, nor a purge.
+#[test]
+fn a_verifier_in_an_open_transaction_holds_up_no_revocation() {
+    let database = Database::new("security_verifier");
+    let mut client = database.connect();
+    make_role(&mut client, "kw_security_verifier", "");
+    client
+        .batch_execute("SELECT keywright.grant_access('kw_security_verifier', 'verifier'), keywright.ensure_user('ada', '')")
+        .unwrap();
+    let token: String = one(&mut client, "SELECT token FROM keywright.mint_api_key('ada', 'k')");
+    let gateway = client
+        .query_one("SELECT token, gateway_key_id::text FROM keywright.mint_gateway_key('edge')", &[])
+        .unwrap();
+    let (gateway, id): (String, String) = (gateway.get(0), gateway.get(1));
+    client.batch_execute("SET lock_timeout = '2s'").unwrap();
+    let mut verifier = database.connect_as("kw_security_verifier", "");
+    // The first heartbeat and touch insert a row, later ones update it.
+    for _ in 0..2 {
+        verifier
+            .batch_execute(&format!(
+                "BEGIN; SELECT keywright.heartbeat_gateway_key('{id}'), keywright.touch_api_key('{}'), keywright.has_permission('ada', 'project:read');
+                 SELECT keywright.verify_gateway_key('{gateway}'), keywright.authenticate_api_key('{token}'), keywright.begin_request('{token}')",
+                &token[4..14]
+            ))
+            .unwrap();
+        for call in [
+            "rotate_gateway_key('edge')",
+            "delete_gateway_key('edge')",
+            "suspend_user('ada')",
+            "revoke_user_api_keys('ada')",
+            "delete_user('ada')",
+            "purge_api_keys('0')",
+            "purge_api_key_usage()",
+            "purge_gateway_keys()",
+        ] {
+            let ended = code(&mut client, &format!("BEGIN; SELECT keywright.{call}"));
+            client.batch_execute("ROLLBACK").unwrap();
+            assert_eq!(ended, "00000", "{call}");
+        }
+        // Two minutes later a touch would write again.
+        verifier.batch_execute("COMMIT").unwrap();
+        client.batch_execute("UPDATE keywright.api_key_usage SET last_used_at = last_used_at - interval '2 minutes', last_presented_at = last_presented_at - interval '2 minutes'").unwrap();
+    }
+    drop(verifier);
+    client.batch_execute("DROP OWNED BY kw_security_verifier; DROP ROLE kw_security_verifier").unwrap();
+}
