@@ -223,49 +223,42 @@ fn the_disk_and_a_base_backup_hold_hashes_and_no_token() {
     std::fs::remove_dir_all(&backup).unwrap();
 }
 
-/// A role that holds nothing here may still take any advisory lock, those of gateway keys too: their changes wait for it, and so a
-/// deletion does. Verification and API keys do not.
+/// A role that holds nothing here may still take every advisory lock there is: nothing waits for one.
 #[test]
-fn whoever_may_connect_holds_up_changes_of_gateway_keys_by_an_advisory_lock() {
+fn whoever_may_connect_holds_up_nothing_by_advisory_locks() {
     let database = Database::new("security_advisory");
     let mut client = database.connect();
-    make_role(&mut client, "kw_security_nobody", "");
-    let gateway = client
-        .query_one("SELECT token, gateway_key_id::text FROM keywright.mint_gateway_key('edge')", &[])
-        .unwrap();
-    let (token, id): (String, String) = (gateway.get(0), gateway.get(1));
     client.batch_execute("SELECT keywright.ensure_user('ada', '')").unwrap();
     let key: String = one(&mut client, "SELECT token FROM keywright.mint_api_key('ada', 'k')");
-    let mut nobody = database.connect_as("kw_security_nobody", "");
-    for name in ["gateway key edge".to_owned(), format!("heartbeat {id}"), format!("usage {}", &key[4..14])] {
-        let lock = format!("SELECT pg_advisory_lock(hashtextextended('keywright {name}', 0))");
-        nobody.batch_execute(&lock).unwrap();
-    }
-    client.batch_execute("SET lock_timeout = '100ms'").unwrap();
-    for change in ["ensure_gateway_key('edge')", "rotate_gateway_key('edge')", "delete_gateway_key('edge')"] {
-        assert_eq!(code(&mut client, &format!("SELECT keywright.{change}")), "55P03", "{change}");
-    }
-    assert_eq!(code(&mut client, "SELECT keywright.mint_gateway_key('other')"), "00000");
-    assert!(is_active(&mut client, &token) && is_active(&mut client, &key));
-    // A first heartbeat and a first touch are told to be there, and not noted.
-    assert!(one::<bool>(&mut client, &format!("SELECT keywright.heartbeat_gateway_key('{id}')")));
-    assert!(one::<bool>(&mut client, &format!("SELECT keywright.touch_api_key('{}')", &key[4..14])));
-    let noted = "SELECT (SELECT count(last_heartbeat_at) FROM keywright.list_gateway_keys()) + (SELECT count(last_used_at) FROM keywright.key_usage())";
-    assert_eq!(one::<i64>(&mut client, noted), 0);
-    assert_eq!(code(&mut client, "SELECT keywright.revoke_user_api_keys('ada')"), "00000");
-    // Ending that session ends it.
-    let end =
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'kw_security_nobody'";
-    assert!(one::<bool>(&mut client, end));
-    assert_eq!(code(&mut client, "SELECT keywright.delete_gateway_key('edge')"), "00000");
-    assert!(!is_active(&mut client, &token));
-    client.batch_execute("DROP ROLE kw_security_nobody").unwrap();
+    // Each change of gateway keys, first heartbeats and touches: in a transaction, so that its locks are seen.
+    client.batch_execute("BEGIN").unwrap();
+    let id: String = one(&mut client, "SELECT gateway_key_id::text FROM keywright.mint_gateway_key('edge')");
+    client
+        .batch_execute(&format!(
+            "SELECT keywright.heartbeat_gateway_key('{id}'), keywright.touch_api_key('{}'), keywright.revoke_user_api_keys('ada');
+             SELECT keywright.ensure_gateway_key('edge'), keywright.rotate_gateway_key('edge'), keywright.delete_gateway_key('edge')",
+            &key[4..14]
+        ))
+        .unwrap();
+    let locks = "SELECT count(*) FILTER (WHERE locktype = 'advisory'), count(*) FILTER (WHERE locktype = 'object' AND classid = 'keywright.gateway_keys'::regclass)
+                   FROM pg_locks WHERE pid = pg_backend_pid()";
+    let held = client.query_one(locks, &[]).unwrap();
+    assert_eq!((held.get::<_, i64>(0), held.get::<_, i64>(1)), (0, 3));
+    // Who changes keys of the same name waits, until the transaction ends.
+    let mut other = database.connect();
+    other.batch_execute("SET lock_timeout = '100ms'").unwrap();
+    client.batch_execute("COMMIT; SELECT keywright.mint_gateway_key('edge'); BEGIN; SELECT keywright.rotate_gateway_key('edge')").unwrap();
+    assert_eq!(code(&mut other, "SELECT keywright.ensure_gateway_key('edge')"), "55P03");
+    assert_eq!(code(&mut other, "SELECT keywright.ensure_gateway_key('edge-2')"), "00000");
+    client.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(code(&mut other, "SELECT keywright.ensure_gateway_key('edge')"), "00000");
 }
 
 /// Any role hears ids and names, and may say the same on the channel. One that listens and sits in a transaction keeps the server's
-/// queue from being emptied; when that is full, whoever would notify can not commit.
+/// queue from being emptied. What is changed here meanwhile is told to nobody, and is done: when the queue is full, whoever would notify
+/// can not commit.
 #[test]
-fn whoever_may_connect_hears_names_tells_lies_and_can_fill_the_queue() {
+fn whoever_may_connect_hears_names_tells_lies_and_stops_no_revocation() {
     let limit = if environment("PG_VERSION") == "15" { "" } else { "-c max_notify_queue_pages=64" };
     let cluster = Cluster::new(5762, limit);
     let mut client = cluster.connect("postgres");
@@ -304,13 +297,15 @@ fn whoever_may_connect_hears_names_tells_lies_and_can_fill_the_queue() {
             }
         }
         assert_eq!(ended, "54000");
-        assert_eq!(code(&mut client, "SELECT keywright.revoke_user_api_keys('ada')"), "54000");
-        assert!(is_active(&mut client, &token));
     }
-    // Without notifications it commits; with that session ended the queue is empty again.
-    client.batch_execute("SET keywright.notify = off; SELECT keywright.revoke_user_api_keys('ada')").unwrap();
+    assert_eq!(code(&mut client, "SELECT keywright.revoke_user_api_keys('ada')"), "00000");
     assert!(!is_active(&mut client, &token));
-    client.batch_execute("RESET keywright.notify; SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'nobody'").unwrap();
+    // With that session ended the queue is empty again.
+    client
+        .batch_execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'nobody'",
+        )
+        .unwrap();
     // Asking for it is also what empties it.
     wait_for(&mut client, "SELECT pg_notification_queue_usage() = 0");
     client.batch_execute("SELECT keywright.suspend_user('ada')").unwrap();

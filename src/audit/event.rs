@@ -28,7 +28,8 @@ macro_rules! short {
     };
 }
 
-/// Its tail: tells who listens. No more than names go out.
+/// Its tail: tells who listens. No more than names go out, and nothing where the server's queue is filling up: when it is full, who
+/// has told something can not commit, and a revocation must.
 macro_rules! returning {
     () => {
         concat!(
@@ -37,7 +38,7 @@ macro_rules! returning {
                     'kind', e.kind, 'id', e.id, 'name', "#,
             short!("e.name"),
             r#", 'affected', e.affected)::text)
-             FROM e WHERE $1"#
+             FROM e WHERE $1 AND (SELECT pg_catalog.pg_notification_queue_usage()) < 0.5"#
         )
     };
 }

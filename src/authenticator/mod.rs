@@ -284,9 +284,9 @@ fn require_fit(service: &str, found: Vec<Finding>) -> Result<(), Failure<'static
     Err(Failure::Unfit { service: service.to_owned(), findings: errors })
 }
 
-/// Tells every PostgREST of this database, when the transaction commits.
+/// Tells every PostgREST of this database, when the transaction commits; not where the server's queue is filling up (`audit::event`).
 pub fn notify(schemas: bool) {
-    const NOTIFY: &str = "SELECT pg_catalog.pg_notify('pgrst', $1)";
+    const NOTIFY: &str = "SELECT pg_catalog.pg_notify('pgrst', $1) WHERE (SELECT pg_catalog.pg_notification_queue_usage()) < 0.5";
     for what in ["reload config", "reload schema"].into_iter().take(if schemas { 2 } else { 1 }) {
         crate::spi::write(NOTIFY, &[what.into()], |_| ());
     }

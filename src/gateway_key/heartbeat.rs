@@ -1,5 +1,6 @@
 //! heartbeat_gateway_key: "I am alive", and "am I still wanted".
 
+use crate::lock::Lock;
 use crate::{args, spi};
 use pgrx::datum::Uuid;
 use pgrx::pg_extern;
@@ -17,18 +18,19 @@ fn heartbeat_gateway_key(gateway_key_id: Option<Uuid>) -> Result<bool, ErrorRepo
            SET last_heartbeat_at = pg_catalog.clock_timestamp()
          WHERE gateway_key_id = (SELECT h.gateway_key_id FROM keywright.gateway_key_heartbeats AS h
                                   WHERE h.gateway_key_id = $1 FOR UPDATE SKIP LOCKED)"#;
-    // The lock is only ever tried: whoever has it writes the first heartbeat, and nobody waits for that.
     const FIRST: &str = r#"
         INSERT INTO keywright.gateway_key_heartbeats (gateway_key_id, last_heartbeat_at)
-        SELECT $1, pg_catalog.clock_timestamp()
-         WHERE pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended('keywright heartbeat ' || $1, 0))
+        VALUES ($1, pg_catalog.clock_timestamp())
         ON CONFLICT DO NOTHING"#;
     let id = args::required("gateway_key_id", gateway_key_id)?;
     if spi::read(LIVES, &[id.into()], |_| ()).is_empty() {
         return Ok(false);
     }
     if spi::read(HEARD_OF, &[id.into()], |_| ()).is_empty() {
-        spi::count(FIRST, &[id.into()]);
+        // The lock is only ever tried: whoever has it writes the first heartbeat, and nobody waits for that.
+        if Lock::FirstHeartbeat.attempt(id.as_bytes()) {
+            spi::count(FIRST, &[id.into()]);
+        }
     } else {
         spi::count(BEAT, &[id.into()]);
     }

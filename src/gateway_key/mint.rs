@@ -1,6 +1,7 @@
 //! mint_gateway_key, and the insertion every new key goes through.
 
 use crate::error::Failure;
+use crate::lock::Lock;
 use crate::record::Record;
 use crate::{args, spi};
 use keywright_core::alphabet::OperatingSystem;
@@ -97,10 +98,7 @@ pub fn holder(name: &[u8]) -> Option<Holder> {
 /// Waits until nobody else is replacing or deleting keys of this name. Whoever changes more than one row of a
 /// name comes through here first, so that no two of them wait for each other.
 pub fn queue(name: &[u8]) {
-    const QUEUE: &str = r#"
-        SELECT pg_catalog.pg_advisory_xact_lock(
-                 pg_catalog.hashtextextended('keywright gateway key ' || pg_catalog.lower($1 COLLATE "C"), 0))"#;
-    spi::write(QUEUE, &[spi::text(name)], |_| ());
+    Lock::GatewayKeys.wait(&name.to_ascii_lowercase());
 }
 
 /// Ends a key that held its name, at `end`.

@@ -611,6 +611,11 @@ impl Epoch {
     }
 }
 
+/// A table of ours, by its name.
+pub fn table(name: &CStr) -> pg_sys::Oid {
+    named(name).unwrap_or_else(|failure| raise(failure))
+}
+
 fn named(name: &CStr) -> Result<pg_sys::Oid, Failure<'static>> {
     // SAFETY: plain catalogue look-ups by name.
     let oid = unsafe {

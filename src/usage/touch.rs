@@ -1,6 +1,7 @@
 //! touch_api_key: for servers that do not have the library from their start, and for who remembers what was verified.
 
 use crate::api_key::require_key_id;
+use crate::lock::Lock;
 use crate::{clock, spi};
 use keywright_core::usage::Packed;
 use pgrx::pg_extern;
@@ -22,12 +23,10 @@ fn touch_api_key(key_id: Option<&[u8]>) -> Result<bool, ErrorReport> {
            SET last_used_at = CASE WHEN $2 THEN greatest(last_used_at, pg_catalog.clock_timestamp()) ELSE last_used_at END,
                last_presented_at = greatest(last_presented_at, pg_catalog.clock_timestamp())
          WHERE key_id = (SELECT u.key_id FROM keywright.api_key_usage AS u WHERE u.key_id = $1 FOR UPDATE SKIP LOCKED)"#;
-    // The lock is only ever tried: whoever has it writes the first row, and nobody waits for that.
     const FIRST: &str = r#"
         INSERT INTO keywright.api_key_usage (key_id, last_used_at, last_presented_at)
         SELECT $1, CASE WHEN $2 THEN t.now END, t.now
           FROM (SELECT pg_catalog.clock_timestamp() AS now) AS t
-         WHERE pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended('keywright usage ' || $1, 0))
         ON CONFLICT DO NOTHING"#;
     let id = require_key_id(key_id)?;
     let Some(lives) = spi::read(LIVES, &[id.into()], |row| row.must::<bool>(1)).pop() else {
@@ -39,7 +38,9 @@ fn touch_api_key(key_id: Option<&[u8]>) -> Result<bool, ErrorReport> {
     }
     let args = [id.into(), lives.into()];
     match spi::read(FRESH, &args, |row| row.must::<bool>(1)).pop() {
-        None => _ = spi::count(FIRST, &args),
+        // The lock is only ever tried: whoever has it writes the first row, and nobody waits for that.
+        None if Lock::FirstTouch.attempt(id.as_bytes()) => _ = spi::count(FIRST, &args),
+        None => (),
         Some(false) => _ = spi::count(TOUCH, &args),
         Some(true) => (),
     }
