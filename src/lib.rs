@@ -79,6 +79,7 @@ extension_sql_file!("../sql/schema/85_audit.sql", name = "audit", requires = ["a
 extension_sql_file!("../sql/schema/87_metrics.sql", name = "metrics", requires = ["audit"]);
 extension_sql_file!("../sql/schema/88_replication.sql", name = "replication", requires = ["metrics"]);
 extension_sql_file!("../sql/schema/90_maintenance.sql", name = "maintenance", requires = ["replication"]);
+extension_sql_file!("../sql/schema/95_help.sql", name = "help", requires = ["maintenance"]);
 extension_sql_file!("../sql/schema/99_privileges.sql", name = "privileges", finalize);
 
 #[pg_guard]
