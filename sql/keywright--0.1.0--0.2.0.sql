@@ -538,7 +538,8 @@ AS $$
   SELECT format('keywright.%s(%s)', p.proname, (
            -- The arguments that are passed, with their defaults; others are columns of the result.
            SELECT string_agg(concat_ws(' ', a.name, format_type(a.type, NULL),
-                    'DEFAULT ' || pg_get_function_arg_default(p.oid, a.position::integer)), ', ' ORDER BY a.position)
+                    'DEFAULT ' || regexp_replace(pg_get_function_arg_default(p.oid, a.position::integer), '::[a-z \[\]]+$', '')),
+                    ', ' ORDER BY a.position)
              FROM unnest(coalesce(p.proallargtypes, p.proargtypes::oid[]), p.proargnames, p.proargmodes)
                   WITH ORDINALITY AS a (type, name, mode, position)
             WHERE coalesce(a.mode, 'i') IN ('i', 'b', 'v'))),
@@ -557,9 +558,9 @@ AS $$
      AND NOT starts_with(p.proname::text, '_')
      AND NOT EXISTS (
        SELECT FROM regexp_split_to_table(lower(topic COLLATE "C"), '\s+') AS t (word)
-        WHERE position(t.word IN lower((p.proname || ' ' || c.comment) COLLATE "C")) = 0)
+        WHERE strpos(lower((p.proname || ' ' || c.comment) COLLATE "C"), t.word) = 0)
    -- By name first, then whose comment speaks of it.
-   ORDER BY position(lower(topic COLLATE "C") IN p.proname::text COLLATE "C") = 0, p.proname
+   ORDER BY strpos(p.proname::text COLLATE "C", lower(topic COLLATE "C")) = 0, p.proname
 $$;
 COMMENT ON FUNCTION keywright.help(text) IS
 'The manual: a row for each function whose name or comment has the words of the topic, those with it in their name first. In psql \x auto reads well. What is after a colon in an example is a variable of psql: \set token kwk_...
@@ -776,6 +777,7 @@ Errors: 22023 malformed key_id; 42704 no such key.
 Example: SELECT keywright.revoke_api_key(:''key_id'', ''laptop stolen'');';
 COMMENT ON FUNCTION keywright.revoke_user_api_keys(text, text) IS
 'Revokes every key of a user that is not revoked yet.
+Arguments: username; reason (free text for people; never put a token in it).
 Result: true when something changed.
 Errors: 42704 no such user.
 Example: SELECT keywright.revoke_user_api_keys(''ada'', ''left the company'');';
@@ -938,6 +940,7 @@ Errors: 22023 with everything that is wrong, unknown keys first; 42704 no such s
 Example: SELECT * FROM keywright.set_postgrest_settings(''rest'', ''{"db_max_rows": 500}'');';
 COMMENT ON FUNCTION keywright.set_postgrest_setting(text, text, text) IS
 'Sets one setting of PostgREST for a service; null removes it.
+Arguments: service; key (as for set_postgrest_settings); value (null to remove it).
 Result: created, updated, removed or unchanged.
 Errors: as for set_postgrest_settings.
 Example: SELECT keywright.set_postgrest_setting(''rest'', ''db_max_rows'', ''500'');';
@@ -964,6 +967,7 @@ Errors: 22023 malformed argument; 42710 the user is human or a service, or belon
 Example: SELECT token, outcome, reason FROM keywright.ensure_operator_access(''default'', ''coder'', existing_token => :''token'');';
 COMMENT ON FUNCTION keywright.revoke_operator_access(text, text, text) IS
 'Revokes the keys of a control plane, also one that was rotated and is in its grace. The user and the keys of other control planes stay. Can be called again.
+Arguments: namespace and name of the control plane; prefix (as for ensure_operator_access).
 Result: true when something was revoked, false when there was nothing to revoke.
 Errors: 22023 malformed argument.
 Example: SELECT keywright.revoke_operator_access(''default'', ''coder'');';
@@ -993,6 +997,7 @@ Errors: 42704 no such role; 42939 the role is reserved; 22023 no such capability
 Example: SELECT keywright.grant_access(''app'', ''verifier'');';
 COMMENT ON FUNCTION keywright.revoke_access(text, text) IS
 'Takes a capability away: undoes exactly what grant_access gave and no other capability of the role still needs.
+Arguments: grantee and capability, as for grant_access.
 Result: true when something changed, false when the role did not hold the capability.
 Errors: 42704 no such role; 42939 the role is reserved; 22023 no such capability; 40001 somebody else kept changing the same privileges.
 Example: SELECT keywright.revoke_access(''app'', ''verifier'');';

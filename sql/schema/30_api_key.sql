@@ -353,6 +353,7 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalo
 AS 'MODULE_PATHNAME', 'revoke_user_api_keys_wrapper';
 COMMENT ON FUNCTION keywright.revoke_user_api_keys(text, text) IS
 'Revokes every key of a user that is not revoked yet.
+Arguments: username; reason (free text for people; never put a token in it).
 Result: true when something changed.
 Errors: 42704 no such user.
 Example: SELECT keywright.revoke_user_api_keys(''ada'', ''left the company'');';

@@ -35,6 +35,7 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalo
 AS 'MODULE_PATHNAME', 'set_postgrest_setting_wrapper';
 COMMENT ON FUNCTION keywright.set_postgrest_setting(text, text, text) IS
 'Sets one setting of PostgREST for a service; null removes it.
+Arguments: service; key (as for set_postgrest_settings); value (null to remove it).
 Result: created, updated, removed or unchanged.
 Errors: as for set_postgrest_settings.
 Example: SELECT keywright.set_postgrest_setting(''rest'', ''db_max_rows'', ''500'');';

@@ -60,6 +60,7 @@ END
 $$;
 COMMENT ON FUNCTION keywright.revoke_operator_access(text, text, text) IS
 'Revokes the keys of a control plane, also one that was rotated and is in its grace. The user and the keys of other control planes stay. Can be called again.
+Arguments: namespace and name of the control plane; prefix (as for ensure_operator_access).
 Result: true when something was revoked, false when there was nothing to revoke.
 Errors: 22023 malformed argument.
 Example: SELECT keywright.revoke_operator_access(''default'', ''coder'');';

@@ -154,6 +154,7 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalo
 AS 'MODULE_PATHNAME', 'revoke_access_wrapper';
 COMMENT ON FUNCTION keywright.revoke_access(text, text) IS
 'Takes a capability away: undoes exactly what grant_access gave and no other capability of the role still needs.
+Arguments: grantee and capability, as for grant_access.
 Result: true when something changed, false when the role did not hold the capability.
 Errors: 42704 no such role; 42939 the role is reserved; 22023 no such capability; 40001 somebody else kept changing the same privileges.
 Example: SELECT keywright.revoke_access(''app'', ''verifier'');';

@@ -7,7 +7,8 @@ AS $$
   SELECT format('keywright.%s(%s)', p.proname, (
            -- The arguments that are passed, with their defaults; others are columns of the result.
            SELECT string_agg(concat_ws(' ', a.name, format_type(a.type, NULL),
-                    'DEFAULT ' || pg_get_function_arg_default(p.oid, a.position::integer)), ', ' ORDER BY a.position)
+                    'DEFAULT ' || regexp_replace(pg_get_function_arg_default(p.oid, a.position::integer), '::[a-z \[\]]+$', '')),
+                    ', ' ORDER BY a.position)
              FROM unnest(coalesce(p.proallargtypes, p.proargtypes::oid[]), p.proargnames, p.proargmodes)
                   WITH ORDINALITY AS a (type, name, mode, position)
             WHERE coalesce(a.mode, 'i') IN ('i', 'b', 'v'))),
@@ -26,9 +27,9 @@ AS $$
      AND NOT starts_with(p.proname::text, '_')
      AND NOT EXISTS (
        SELECT FROM regexp_split_to_table(lower(topic COLLATE "C"), '\s+') AS t (word)
-        WHERE position(t.word IN lower((p.proname || ' ' || c.comment) COLLATE "C")) = 0)
+        WHERE strpos(lower((p.proname || ' ' || c.comment) COLLATE "C"), t.word) = 0)
    -- By name first, then whose comment speaks of it.
-   ORDER BY position(lower(topic COLLATE "C") IN p.proname::text COLLATE "C") = 0, p.proname
+   ORDER BY strpos(p.proname::text COLLATE "C", lower(topic COLLATE "C")) = 0, p.proname
 $$;
 COMMENT ON FUNCTION keywright.help(text) IS
 'The manual: a row for each function whose name or comment has the words of the topic, those with it in their name first. In psql \x auto reads well. What is after a colon in an example is a variable of psql: \set token kwk_...
