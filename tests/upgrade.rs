@@ -137,7 +137,8 @@ fn an_upgraded_catalog_is_a_new_ones_and_all_data_lives_on() {
     let added: Vec<_> = after.difference(&before).collect();
     assert!(
         added.iter().all(|row| {
-            (row.starts_with("access_privileges: ") && row.contains("keywright.version()"))
+            (row.starts_with("access_privileges: ")
+                && (row.contains("keywright.version()") || row.contains("keywright.help(text)")))
                 || (row.starts_with("audit_events: ") && row.contains("access_"))
         }),
         "{added:?}"
@@ -157,6 +158,10 @@ fn an_upgraded_catalog_is_a_new_ones_and_all_data_lives_on() {
 
     // Who holds a capability may call what it has now; who lost all may not.
     assert_eq!(callers(&mut client, "version()"), "up_admin up_auditor up_maintainer up_reconciler");
+    assert_eq!(
+        callers(&mut client, "help(text)"),
+        "up_admin up_auditor up_authenticator up_issuer up_maintainer up_reconciler up_requester up_verifier"
+    );
     assert_eq!(callers(&mut client, "_admit(text[])"), "");
     client.batch_execute("SET SESSION AUTHORIZATION up_auditor").unwrap();
     assert_eq!(one::<String>(&mut client, "SELECT keywright.version()"), THIS);
