@@ -165,6 +165,7 @@ const FUNCTIONS: &[(&str, On)] = &[
             "heartbeat_gateway_key('<GATEWAY_ID>')",
             "heartbeat_gateway_key('00000000-0000-0000-0000-000000000000')",
         ),
+    ("help(text)", Reads("help()")),
     ),
     ("is_permitted(text,text,text)", Reads("is_permitted('project:update', 'project', 'p1')")),
     ("key_usage(text,text,integer)", Reads("key_usage()")),
