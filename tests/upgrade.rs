@@ -213,7 +213,7 @@ fn an_upgraded_catalog_is_a_new_ones_and_all_data_lives_on() {
 /// The library of this version, and the schema of the first: installed, but not upgraded yet.
 #[test]
 fn this_library_serves_the_schema_of_the_first_release() {
-    // README.md has them. maintain can not be called in a transaction block, and a trigger function not at all.
+    // docs/errors.md has them. maintain can not be called in a transaction block, and a trigger function not at all.
     const DOCUMENTED: [&str; 13] = [
         "00000", "22023", "23503", "23505", "23514", "28000", "42501", "42704", "42710", "42939", "55000",
         "2D000", "39P01",
