@@ -1,4 +1,4 @@
--- From 0.1.0 to 0.2.0: keywright.version(), and who may call it; rows that logical replication brings; arguments of any collation; keywright.help().
+-- From 0.1.0 to 0.2.0: keywright.version(), and who may call it; keys that are imported; rows that logical replication brings; arguments of any collation; keywright.help().
 
 -- First, as grant_access and revoke_access do, so that neither waits for the other. Then what verification reads, so that no
 -- transaction that has verified a key and goes on to write waits for this one, while this waits for it.
@@ -31,6 +31,7 @@ SELECT f.signature, c.capability
     ('touch_api_key(text)',                                              '{verifier}'),
     ('mint_api_key(text,text,text[],text[],interval,text)',              '{issuer,reconciler}'),
     ('mint_api_keys(text[],text[],text[],text[],interval,text)',         '{issuer,reconciler}'),
+    ('import_api_key(text,text,text,bytea,timestamp with time zone,timestamp with time zone,text[],text[])', '{issuer,reconciler}'),
     ('ensure_api_key(text,text,text,text[],text[],interval,interval,text)', '{issuer,reconciler}'),
     ('rotate_api_key(text,interval)',                                    '{issuer,reconciler}'),
     ('revoke_api_key(text,text)',                                        '{issuer,reconciler}'),
@@ -116,6 +117,46 @@ SELECT f.signature, c.capability
   ) AS f (signature, capabilities)
  CROSS JOIN LATERAL pg_catalog.unnest(
    f.capabilities::pg_catalog.text[] OPERATOR(pg_catalog.||) ARRAY['admin']) AS c (capability);
+
+-- Keys that another system minted.
+CREATE FUNCTION keywright._import_api_key(
+  username text, name text, key_id text, digest bytea, expires_at timestamptz, created_at timestamptz, scopes text[],
+  allow_list text[]) RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'import_api_key_wrapper';
+COMMENT ON FUNCTION keywright._import_api_key(text, text, text, bytea, timestamptz, timestamptz, text[], text[]) IS
+'Internal. What import_api_key does once the name is known to be right; id-taken or name-taken when it can not.';
+
+CREATE FUNCTION keywright.import_api_key(
+  username text, name text, key_id text, digest bytea, expires_at timestamptz, created_at timestamptz DEFAULT NULL,
+  scopes text[] DEFAULT '{all}', allow_list text[] DEFAULT '{*:*}') RETURNS text
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  outcome text;
+BEGIN
+  PERFORM keywright._require_name('api_keys_name_check', name);
+  outcome := keywright._import_api_key(
+    username, name, key_id, digest, expires_at, created_at, scopes, allow_list);
+  IF outcome = 'id-taken' THEN
+    PERFORM keywright._refuse('23505', 'api_keys', 'api_keys_pkey',
+      format('API key "%s" exists already', key_id),
+      'It has another secret or another owner.', 'Import each key once, under an id of its own.');
+  ELSIF outcome = 'name-taken' THEN
+    PERFORM keywright._refuse('23505', 'api_keys', 'api_keys_name_idx',
+      format('user "%s" has a live API key named "%s" already', username, name),
+      'One key of a user holds a name at a time.', 'Rotate or revoke that key, or choose another name.');
+  END IF;
+  RETURN outcome;
+END
+$$;
+COMMENT ON FUNCTION keywright.import_api_key(text, text, text, bytea, timestamptz, timestamptz, text[], text[]) IS
+'Takes over an API key that another system minted, by the hash of its secret: its token goes on verifying, and from then on is revoked, expires, is audited and rotated here. A token of the form {key_id}-{22 letters and digits} verifies as it is; any other by verify_api_key_digest. No hash tells whether the secret was random: import only keys whose secrets were, with at least 112 bits.
+Arguments: username (the owner); name (as for mint_api_key); key_id (10 letters and digits); digest (SHA-256 of the secret, 32 bytes; not the token); expires_at (in the future, at most 100 years and keywright.max_api_key_lifetime away); created_at (in the past; null: now; a rotation gives the successor the lifetime from there to expires_at); scopes and allow_list (as for mint_api_key). The key belongs to no manager.
+Result: imported; or unchanged when the key is there already with this secret and owner: nothing was written, and what has become of it since stays, a revocation too.
+Errors: 23514 api_keys_name_check; 23505 api_keys_pkey another key has the id, api_keys_name_idx; 22023 malformed argument, or a digest that is none or of something that can be guessed, never repeated; 42704 no such user; 55000 the user is suspended.
+Example: SELECT keywright.import_api_key(''ada'', ''old'', ''4hQx0mTz9B'', :''digest'', expires_at => now() + interval ''30 days'');';
+COMMENT ON COLUMN keywright.audit_events.event IS 'created, updated, deleted, truncated; of users also suspended, activated; of keys minted, imported, superseded, revoked, expired, purged; of grants of Postgres roles granted, undone.';
 
 -- Rows that logical replication brings.
 --
@@ -1043,6 +1084,8 @@ Errors: 22023 malformed argument; 42501 the client set keywright.audit_retention
 Example: CALL keywright.maintain();';
 
 SELECT keywright._admit(ARRAY[
-  'version()', 'help(text)', '_admit(text[])', '_users_status_time()', '_note_conflict(text,text,text,text,uuid)', '_users_replicated()',
+  'version()', 'help(text)', '_admit(text[])', '_import_api_key(text,text,text,bytea,timestamp with time zone,timestamp with time zone,text[],text[])',
+  'import_api_key(text,text,text,bytea,timestamp with time zone,timestamp with time zone,text[],text[])',
+  '_users_status_time()', '_note_conflict(text,text,text,text,uuid)', '_users_replicated()',
   '_api_keys_replicated()', '_gateway_keys_replicated()', '_role_bindings_replicated()', '_resources_gone()', '_last_written_stays()'
 ]);

@@ -32,6 +32,18 @@ impl Faults {
         checked.map_err(|fault| self.0.push(fault)).ok()
     }
 
+    /// As `sift`, where several may be wrong; any other failure is the caller's.
+    pub fn sift_all<'a, T>(&mut self, checked: Result<T, Failure<'a>>) -> Result<Option<T>, Failure<'a>> {
+        match checked {
+            Ok(value) => Ok(Some(value)),
+            Err(Failure::Arguments(faults)) => {
+                self.0.extend(faults);
+                Ok(None)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
     /// Nothing when there is no fault.
     pub fn report<'a>(self) -> Result<(), Failure<'a>> {
         if self.0.is_empty() { Ok(()) } else { Err(Failure::Arguments(self.0)) }

@@ -8,7 +8,7 @@
 //! - `scope`: named sets of permissions for keys to carry
 //! - `role`: roles, and who holds which one where
 //! - `authority`: what a user's roles and a key's limits permit
-//! - `api_key`: mint, ensure, verify, rotate, revoke, explain, purge
+//! - `api_key`: mint, import, ensure, verify, rotate, revoke, explain, purge
 //! - `gateway_key`: the same for deployment components, with a heartbeat
 //! - `usage`: when keys were used and how verifications ended, in memory and from there in a table
 //! - `request`: the key a transaction acts for, and what row security policies ask

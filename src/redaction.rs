@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 // The bare functions behind those of `pg_sys`, with the same signatures.
 unsafe extern "C-unwind" {
     fn GetDatabaseEncoding() -> c_int;
+    fn MemoryContextAlloc(context: pg_sys::MemoryContext, size: pg_sys::Size) -> *mut std::ffi::c_void;
     fn palloc(size: pg_sys::Size) -> *mut std::ffi::c_void;
     fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
     fn standard_ProcessUtility(
@@ -151,14 +152,24 @@ unsafe extern "C-unwind" fn on_utility(
     }
 }
 
-/// `text` itself, or a copy in the current memory context when there is a token in it; then it is covered elsewhere, too.
+/// `text` itself, or a copy when there is a token in it; then it is covered elsewhere, too.
 unsafe fn cover(text: *const c_char) -> *const c_char {
-    // SAFETY: the caller hands over a C string or null; the copy has room for all of it.
+    // SAFETY: the caller hands over a C string or null; the copy has room for all of it, and lives as long as what runs it.
     unsafe {
         let Some(bytes) = bytes(text).filter(|bytes| holds_a_token(bytes)) else { return text };
-        let copy = palloc(bytes.len() + 1).cast::<u8>();
-        copy.copy_from_nonoverlapping(text.cast(), bytes.len() + 1);
+        // A portal shows its statement anew with each Execute message.
+        let portal = pg_sys::ActivePortal.as_mut().filter(|portal| portal.sourceText == text);
+        let size = bytes.len() + 1;
+        let copy = match &portal {
+            Some(portal) => MemoryContextAlloc(portal.portalContext, size),
+            None => palloc(size),
+        };
+        let copy = copy.cast::<u8>();
+        copy.copy_from_nonoverlapping(text.cast(), size);
         redact::blank(std::slice::from_raw_parts_mut(copy, bytes.len()), marker());
+        if let Some(portal) = portal {
+            portal.sourceText = copy.cast();
+        }
         cover_statement();
         cover_activity();
         copy.cast()

@@ -21,6 +21,7 @@ use On::{Both, Raises, Reads, Writes};
 
 /// <TOKEN> and <ID> are of a live key, <SPENT> and <DEAD> of a revoked one, <GATEWAY> and <GATEWAY_ID> of a gateway key.
 const FUNCTIONS: &[(&str, On)] = &[
+    ("_admit(text[])", Raises("_admit('{}')", "55000")),
     ("_define_role(text,text[],integer,text)", Writes("_define_role('new', '{project:read}', 3, NULL)")),
     ("_define_scope(text,text[],text)", Writes("_define_scope('new', '{project:read}', NULL)")),
     (
@@ -46,6 +47,12 @@ const FUNCTIONS: &[(&str, On)] = &[
     (
         "_grant_authenticator(text,text,text,text[],text[],boolean,text)",
         Writes("_grant_authenticator('new', 'app', 'anon', '{}', '{public}', true, NULL)"),
+    ),
+    (
+        "_import_api_key(text,text,text,bytea,timestamp with time zone,timestamp with time zone,text[],text[])",
+        Writes(
+            "_import_api_key('ada', 'new', 'NewKey0001', sha256('x'), now() + interval '1 day', NULL, '{all}', '{*:*}')",
+        ),
     ),
     ("_manifest_schema_text()", Reads("_manifest_schema_text()")),
     (
@@ -167,6 +174,13 @@ const FUNCTIONS: &[(&str, On)] = &[
         ),
     ),
     ("help(text)", Reads("help()")),
+    (
+        "import_api_key(text,text,text,bytea,timestamp with time zone,timestamp with time zone,text[],text[])",
+        Both(
+            "import_api_key('ada', 'new', 'NewKey0001', sha256('x'), now() + interval '1 day')",
+            "import_api_key('ada', 'any', '<ID>', sha256('<SECRET>'), now() + interval '1 day')",
+        ),
+    ),
     ("is_permitted(text,text,text)", Reads("is_permitted('project:update', 'project', 'p1')")),
     ("key_usage(text,text,integer)", Reads("key_usage()")),
     ("list_access()", Reads("list_access()")),
@@ -253,6 +267,7 @@ const FUNCTIONS: &[(&str, On)] = &[
     ("verify_api_key_digest(text,bytea)", Reads("verify_api_key_digest('<ID>', sha256('<SECRET>'))")),
     ("verify_api_keys(text[])", Reads("verify_api_keys('{<TOKEN>,<SPENT>,junk}')")),
     ("verify_gateway_key(text)", Reads("verify_gateway_key('<GATEWAY>')")),
+    ("version()", Reads("version()")),
 ];
 
 #[test]

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 /// The first release, from which the chain of scripts begins.
 const FIRST: &str = "CREATE EXTENSION keywright VERSION '0.1.0'";
 const UPDATE: &str = "ALTER EXTENSION keywright UPDATE";
+const IMPORT: &str = "import_api_key(text,text,text,bytea,timestamptz,timestamptz,text[],text[])";
 const THIS: &str = env!("CARGO_PKG_VERSION");
 
 /// The SQLSTATE, 00000 for none.
@@ -138,7 +139,9 @@ fn an_upgraded_catalog_is_a_new_ones_and_all_data_lives_on() {
     assert!(
         added.iter().all(|row| {
             (row.starts_with("access_privileges: ")
-                && (row.contains("keywright.version()") || row.contains("keywright.help(text)")))
+                && ["version()", "import_api_key(", "help(text)"]
+                    .iter()
+                    .any(|new| row.contains(&format!("keywright.{new}"))))
                 || (row.starts_with("audit_events: ") && row.contains("access_"))
         }),
         "{added:?}"
@@ -162,6 +165,7 @@ fn an_upgraded_catalog_is_a_new_ones_and_all_data_lives_on() {
         callers(&mut client, "help(text)"),
         "up_admin up_auditor up_authenticator up_issuer up_maintainer up_reconciler up_requester up_verifier"
     );
+    assert_eq!(callers(&mut client, IMPORT), "up_admin up_issuer up_reconciler");
     assert_eq!(callers(&mut client, "_admit(text[])"), "");
     client.batch_execute("SET SESSION AUTHORIZATION up_auditor").unwrap();
     assert_eq!(one::<String>(&mut client, "SELECT keywright.version()"), THIS);

@@ -22,12 +22,12 @@ fn main() {
         ["measure", file] => measures::all(Path::new(file)),
         ["report", ref files @ ..] => report::write(files),
         ["timing"] => timing::all(),
-        // For callgrind: so many calls of one prepared statement, and nothing else.
+        // For callgrind: so many calls of one prepared statement, or as many statements as text, and nothing else.
         ["call", what, calls] => measures::call(what, calls.parse().expect("a number of calls")),
         ["fill", keys] => measures::fill(keys.parse().expect("a number of keys")),
         _ => {
             panic!(
-                "usage: keywright-bench measure FILE | timing | report FILE... | fill KEYS | call verify|key CALLS"
+                "usage: keywright-bench measure FILE | timing | report FILE... | fill KEYS | call verify|key|text CALLS"
             )
         }
     }

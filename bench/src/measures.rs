@@ -33,6 +33,14 @@ pub fn fill(count: u64) {
 }
 
 pub fn call(what: &str, calls: usize) {
+    if what == "text" {
+        let mut client = connect(MIDDLE);
+        for number in 0..calls {
+            let sql = format!("SELECT relname, relkind FROM pg_class WHERE oid = {}", number % 1000);
+            client.simple_query(&sql).expect("a row or none");
+        }
+        return;
+    }
     let mut session = Session::new(MIDDLE);
     let statement = session.prepare(if what == "verify" { VERIFY } else { ROW });
     for number in 0..calls as u64 {

@@ -134,10 +134,8 @@ fn load(file: &str) -> Run {
     let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{file}: {error}"));
     let mut lines = text.lines().map(str::to_owned);
     let (machine, version) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-    let instructions = fs::read_to_string(format!("{file}.instructions")).ok().map(|text| {
-        let names = text.replace("verify ", "verify_api_key ").replace("key ", "row by its primary key ");
-        names.replace("verify_api_row by its primary key ", "verify_api_key ").trim().replace('\n', ", ")
-    });
+    let instructions =
+        fs::read_to_string(format!("{file}.instructions")).ok().map(|text| text.trim().replace('\n', ", "));
     Run { machine, version, instructions, figures: lines.map(|line| Figure::parse(&line)).collect() }
 }
 

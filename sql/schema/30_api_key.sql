@@ -214,6 +214,44 @@ Result: a row per key, in order: ordinality (from 1), username, name, key_id, to
 Errors: 23514 api_keys_name_check; 23505 api_keys_name_idx, also when a name is asked for twice; 22023 malformed argument; 42704 no such user; 55000 a user is suspended.
 Example: SELECT username, name, token FROM keywright.mint_api_keys(''{ada,ada}'', ''{one,two}'');';
 
+CREATE FUNCTION keywright._import_api_key(
+  username text, name text, key_id text, digest bytea, expires_at timestamptz, created_at timestamptz, scopes text[],
+  allow_list text[]) RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'import_api_key_wrapper';
+COMMENT ON FUNCTION keywright._import_api_key(text, text, text, bytea, timestamptz, timestamptz, text[], text[]) IS
+'Internal. What import_api_key does once the name is known to be right; id-taken or name-taken when it can not.';
+
+CREATE FUNCTION keywright.import_api_key(
+  username text, name text, key_id text, digest bytea, expires_at timestamptz, created_at timestamptz DEFAULT NULL,
+  scopes text[] DEFAULT '{all}', allow_list text[] DEFAULT '{*:*}') RETURNS text
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  outcome text;
+BEGIN
+  PERFORM keywright._require_name('api_keys_name_check', name);
+  outcome := keywright._import_api_key(
+    username, name, key_id, digest, expires_at, created_at, scopes, allow_list);
+  IF outcome = 'id-taken' THEN
+    PERFORM keywright._refuse('23505', 'api_keys', 'api_keys_pkey',
+      format('API key "%s" exists already', key_id),
+      'It has another secret or another owner.', 'Import each key once, under an id of its own.');
+  ELSIF outcome = 'name-taken' THEN
+    PERFORM keywright._refuse('23505', 'api_keys', 'api_keys_name_idx',
+      format('user "%s" has a live API key named "%s" already', username, name),
+      'One key of a user holds a name at a time.', 'Rotate or revoke that key, or choose another name.');
+  END IF;
+  RETURN outcome;
+END
+$$;
+COMMENT ON FUNCTION keywright.import_api_key(text, text, text, bytea, timestamptz, timestamptz, text[], text[]) IS
+'Takes over an API key that another system minted, by the hash of its secret: its token goes on verifying, and from then on is revoked, expires, is audited and rotated here. A token of the form {key_id}-{22 letters and digits} verifies as it is; any other by verify_api_key_digest. No hash tells whether the secret was random: import only keys whose secrets were, with at least 112 bits.
+Arguments: username (the owner); name (as for mint_api_key); key_id (10 letters and digits); digest (SHA-256 of the secret, 32 bytes; not the token); expires_at (in the future, at most 100 years and keywright.max_api_key_lifetime away); created_at (in the past; null: now; a rotation gives the successor the lifetime from there to expires_at); scopes and allow_list (as for mint_api_key). The key belongs to no manager.
+Result: imported; or unchanged when the key is there already with this secret and owner: nothing was written, and what has become of it since stays, a revocation too.
+Errors: 23514 api_keys_name_check; 23505 api_keys_pkey another key has the id, api_keys_name_idx; 22023 malformed argument, or a digest that is none or of something that can be guessed, never repeated; 42704 no such user; 55000 the user is suspended.
+Example: SELECT keywright.import_api_key(''ada'', ''old'', ''4hQx0mTz9B'', :''digest'', expires_at => now() + interval ''30 days'');';
+
 CREATE FUNCTION keywright._ensure_api_key(
   username text, name text, existing_token text, scopes text[], allow_list text[], lifetime interval,
   renew_before interval, managed_by text,

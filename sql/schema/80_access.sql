@@ -14,6 +14,7 @@ SELECT f.signature, c.capability
     ('touch_api_key(text)',                                              '{verifier}'),
     ('mint_api_key(text,text,text[],text[],interval,text)',              '{issuer,reconciler}'),
     ('mint_api_keys(text[],text[],text[],text[],interval,text)',         '{issuer,reconciler}'),
+    ('import_api_key(text,text,text,bytea,timestamp with time zone,timestamp with time zone,text[],text[])', '{issuer,reconciler}'),
     ('ensure_api_key(text,text,text,text[],text[],interval,interval,text)', '{issuer,reconciler}'),
     ('rotate_api_key(text,interval)',                                    '{issuer,reconciler}'),
     ('revoke_api_key(text,text)',                                        '{issuer,reconciler}'),

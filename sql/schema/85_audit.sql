@@ -25,7 +25,7 @@ COMMENT ON TABLE keywright.audit_events IS
 'What changed, written in the transaction that changed it. Only ever added to; keywright.prune_audit_events deletes what is older than keywright.audit_retention. Names of columns and no values: no secret, hash or token is in it.';
 COMMENT ON COLUMN keywright.audit_events.occurred_at IS 'When, by the clock, not by the start of the transaction.';
 COMMENT ON COLUMN keywright.audit_events.event_id IS 'Random; the event_id of the notification.';
-COMMENT ON COLUMN keywright.audit_events.event IS 'created, updated, deleted, truncated; of users also suspended, activated; of keys minted, superseded, revoked, expired, purged; of grants of Postgres roles granted, undone.';
+COMMENT ON COLUMN keywright.audit_events.event IS 'created, updated, deleted, truncated; of users also suspended, activated; of keys minted, imported, superseded, revoked, expired, purged; of grants of Postgres roles granted, undone.';
 COMMENT ON COLUMN keywright.audit_events.kind IS 'user, api_key, gateway_key, resource_type, resource, role, scope, role_binding, authenticator, authenticator_allowance, authenticator_grant, postgrest_setting, access_grant, access_privilege, tracked_table or audit_event.';
 COMMENT ON COLUMN keywright.audit_events.id IS 'The id of the object; an asterisk where one event stands for many of them.';
 COMMENT ON COLUMN keywright.audit_events.name IS 'What people call it: a username, username/key, username role on resource.';

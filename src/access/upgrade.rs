@@ -78,7 +78,11 @@ struct ByHand {
 impl ByHand {
     fn now() -> ByHand {
         // SAFETY: a flag of this process, put back when this is dropped, also when an error unwinds.
-        unsafe { ByHand { script: std::mem::replace(&mut *(&raw mut pg_sys::creating_extension), false) } }
+        unsafe {
+            let script = pg_sys::creating_extension;
+            pg_sys::creating_extension = false;
+            ByHand { script }
+        }
     }
 }
 

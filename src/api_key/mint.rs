@@ -90,7 +90,7 @@ fn mint_api_key(
     user.require_active()?;
     user.require_in_snapshot()?;
     let minted = new_token()?;
-    release_expired(&user, wanted.name, &minted, now);
+    release_expired(&user, wanted.name, &minted.public, now);
     if !insert(&user, &wanted, &minted, now, expires_at)? {
         return Ok(Record::NONE);
     }
@@ -117,8 +117,7 @@ pub fn insert(
                (key_id, user_id, name, hashed_secret, scopes, allow_list, lifetime, created_at, expires_at, managed_by)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
         ON CONFLICT (user_id, name) WHERE revoked_at IS NULL AND superseded_at IS NULL DO NOTHING"#;
-    crate::scope::hold(&wanted.scopes)?;
-    crate::scope::hold_types("allow_list", &wanted.allow_list)?;
+    hold(wanted)?;
     let inserted = spi::count(
         INSERT,
         &[
@@ -137,13 +136,19 @@ pub fn insert(
     Ok(inserted > 0)
 }
 
+/// Holds what a new key names, so that none of it is deleted before the key is there.
+pub fn hold(wanted: &Wanted) -> Result<(), Failure<'static>> {
+    crate::scope::hold(&wanted.scopes)?;
+    crate::scope::hold_types("allow_list", &wanted.allow_list)
+}
+
 /// An expired key never blocks its name: the new key takes over.
-fn release_expired(user: &User, name: &[u8], successor: &Minted, now: pg_sys::TimestampTz) {
+pub fn release_expired(user: &User, name: &[u8], successor: &str, now: pg_sys::TimestampTz) {
     const RELEASE: &str = r#"
         UPDATE keywright.api_keys
            SET superseded_at = $3, superseded_by = $4
          WHERE user_id = $1 AND name = $2 AND revoked_at IS NULL AND superseded_at IS NULL AND expires_at <= $3"#;
-    spi::count(RELEASE, &[user.id.into(), spi::text(name), spi::time(now), successor.public.as_str().into()]);
+    spi::count(RELEASE, &[user.id.into(), spi::text(name), spi::time(now), successor.into()]);
 }
 
 const SCOPES: &str = "A scope is a registered name, such as all, or a permission type:action, such as project:read or project:*.";

@@ -5,6 +5,7 @@
 pub mod declared;
 mod ensure;
 mod explain;
+mod import;
 mod mint;
 mod mint_many;
 mod purge;

@@ -11,20 +11,32 @@ pub use event::note;
 pub use refusal::refused;
 
 use std::cell::Cell;
+use std::thread::LocalKey;
 
 thread_local! {
     static SUMMED: Cell<bool> = const { Cell::new(false) };
+    static IMPORTING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Lets one event stand for all rows of a long statement, while `write` runs: for what follows another table, row by
 /// row, and for what nobody could use any more.
 pub fn summed<R>(write: impl FnOnce() -> R) -> R {
-    struct Before(bool);
+    with(&SUMMED, write)
+}
+
+/// Has a key that `write` inserts noted as imported, not as minted.
+pub fn importing<R>(write: impl FnOnce() -> R) -> R {
+    with(&IMPORTING, write)
+}
+
+/// Puts the mark back as it was, also when an error unwinds.
+fn with<R>(mark: &'static LocalKey<Cell<bool>>, write: impl FnOnce() -> R) -> R {
+    struct Before(&'static LocalKey<Cell<bool>>, bool);
     impl Drop for Before {
         fn drop(&mut self) {
-            SUMMED.set(self.0);
+            self.0.set(self.1);
         }
     }
-    let _before = Before(SUMMED.replace(true));
+    let _before = Before(mark, mark.replace(true));
     write()
 }

@@ -1,7 +1,7 @@
 //! The trigger on every table: notes the rows of a statement, by one statement of its own.
 
-use super::SUMMED;
 use super::event::{actor, insert, returning, short};
+use super::{IMPORTING, SUMMED};
 use crate::error::Failure;
 use crate::record::Nothing;
 use crate::spi;
@@ -192,7 +192,7 @@ enum Size {
     Sum,
 }
 
-type Known = (pg_sys::Oid, i32, pg_sys::TriggerEvent, Size, bool);
+type Known = (pg_sys::Oid, i32, pg_sys::TriggerEvent, Size, bool, bool);
 
 /// The statement for a table and what happened to it, made once a session.
 fn statement(
@@ -206,14 +206,14 @@ fn statement(
     }
     // SAFETY: the descriptor of an open relation.
     let columns = unsafe { (*relation.rd_att).natts };
-    let known = (relation.rd_id, columns, operation, size, spi::writing());
+    let known = (relation.rd_id, columns, operation, size, spi::writing(), IMPORTING.get());
     let many = size == Size::Sum;
     if let Some(statement) = STATEMENTS.with_borrow(|statements| statements.get(&known).copied()) {
         return statement;
     }
     let body = match operation {
         pg_sys::TRIGGER_EVENT_TRUNCATE => truncated(audited),
-        pg_sys::TRIGGER_EVENT_INSERT => plain(audited, "new_rows", audited.inserted, many),
+        pg_sys::TRIGGER_EVENT_INSERT => plain(audited, "new_rows", inserted(audited), many),
         pg_sys::TRIGGER_EVENT_DELETE => plain(audited, "old_rows", deleted(audited), many),
         _ if many => plain(audited, "new_rows", "'updated'", many),
         _ => updated(audited, &names(relation)),
@@ -224,6 +224,11 @@ fn statement(
         Box::leak(format!("{planned}WITH e AS ({}{body}{}", insert!(), returning!()).into_boxed_str());
     STATEMENTS.with_borrow_mut(|statements| statements.insert(known, text));
     text
+}
+
+/// A key whose token was made elsewhere was not minted.
+fn inserted(audited: &Audited) -> &'static str {
+    if audited.table == "api_keys" && IMPORTING.get() { "'imported'" } else { audited.inserted }
 }
 
 /// What a function deletes of these is dead already.

@@ -321,6 +321,44 @@ impl<const N: usize> Reader<N> {
         read(found.then(|| self.row(table)).as_ref())
     }
 
+    /// Asks for the row with this key; when there is none, for any other, which takes as long. Tells whether it is the one.
+    /// For one table only.
+    pub fn find_or_other<R>(
+        &self,
+        table: usize,
+        key: pg_sys::Datum,
+        read: impl FnOnce(Option<&Row>, bool) -> R,
+    ) -> R {
+        let found = self.search(table, &[key]);
+        let there = match found {
+            Some(at) => {
+                Seen::remember(self.place(table, at));
+                true
+            }
+            None => self.fetch_other(table, key),
+        };
+        read(there.then(|| self.row(table)).as_ref(), found.is_some())
+    }
+
+    fn fetch_other(&self, table: usize, key: pg_sys::Datum) -> bool {
+        let keyed = self.tables[table];
+        if let Some(place) = Seen::any(Hint::asked(keyed, key).0) {
+            let open = &mut self.open.borrow_mut()[table];
+            // SAFETY: a heap table, open, that has the columns.
+            let is_there =
+                unsafe { raw::look_again(open, locator(open.table), &place, self.snapshot, keyed.columns()) };
+            if is_there {
+                return true;
+            }
+        }
+        // The first of all, but not again and again: there may be many dead ones before it.
+        let first = if Seen::begin() { self.search(table, &[]) } else { None };
+        if let Some(at) = first {
+            Seen::remember(self.place(table, at));
+        }
+        first.is_some()
+    }
+
     /// Asks for the row with this key of two columns.
     pub fn find_pair<R>(
         &self,
@@ -412,13 +450,18 @@ impl<const N: usize> Reader<N> {
             }
         }
         let Some(at) = self.search(table, &[key]) else { return false };
+        Hint::remember(keyed, key, self.place(table, at));
+        true
+    }
+
+    /// Where the row in the slot was found.
+    fn place(&self, table: usize, at: pg_sys::ItemPointerData) -> Place {
         // SAFETY: the slot holds a row of a heap table, and so knows the buffer.
         let buffer = unsafe {
             let slot = self.open.borrow()[table].slot;
             (*slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).buffer
         };
-        Hint::remember(keyed, key, Place { at, buffer });
-        true
+        Place { at, buffer }
     }
 
     fn row(&self, table: usize) -> Row {
@@ -474,6 +517,49 @@ impl Hint {
             (sum.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0x517c_c1b7_2722_0a95)
         });
         ((hash >> 48) as usize % HINTS, (hash >> 16) as u32)
+    }
+}
+
+/// Places of the rows that `find_or_other` found last: whatever stands there stands for a row that does not exist.
+struct Seen {
+    begun: Cell<usize>,
+    count: Cell<usize>,
+    places: [Cell<Place>; Seen::MOST],
+}
+
+thread_local! {
+    static SEEN: Seen = const {
+        Seen { begun: Cell::new(0), count: Cell::new(0), places: [const { Cell::new(Place::NOWHERE) }; Seen::MOST] }
+    };
+}
+
+impl Seen {
+    const MOST: usize = 256;
+    const BEGINNINGS: usize = 10;
+
+    /// In place of all, when there were none that are there still.
+    fn begin() -> bool {
+        SEEN.with(|seen| {
+            seen.count.set(0);
+            seen.begun.set(seen.begun.get().saturating_add(1));
+            seen.begun.get() <= Self::BEGINNINGS
+        })
+    }
+
+    fn remember(place: Place) {
+        SEEN.with(|seen| {
+            let count = seen.count.get();
+            seen.places[count % Self::MOST].set(place);
+            seen.count.set(count.wrapping_add(1).max(1));
+        });
+    }
+
+    /// One of them, by a number that has nothing to do with them.
+    fn any(number: usize) -> Option<Place> {
+        SEEN.with(|seen| {
+            let count = seen.count.get().min(Self::MOST);
+            (count > 0).then(|| seen.places[number % count].get())
+        })
     }
 }
 
