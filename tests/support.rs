@@ -242,7 +242,7 @@ impl Drop for Cluster {
 }
 
 /// A program of the server under test, run by whoever runs the servers: never root.
-fn as_server(name: &str) -> Command {
+pub fn as_server(name: &str) -> Command {
     server_program(&environment("PG_BINDIR"), name)
 }
 

@@ -45,7 +45,7 @@ CREATE TABLE keywright.mine ();
 -- Without a capability, not even the schema.
 SET SESSION AUTHORIZATION regress_keywright_nobody;
 SELECT keywright.verify_api_key('x');
--- An issuer does not see true causes, an auditor changes nothing, a reconciler gives no access.
+-- An issuer explains nothing, an auditor changes nothing, a reconciler gives no access.
 SET SESSION AUTHORIZATION regress_keywright_issuer;
 SELECT keywright.explain_api_key('x');
 SELECT keywright.ensure_user('x', '');
