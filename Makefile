@@ -13,6 +13,9 @@ demo: ## See it work: installs what is missing, builds, starts a private cluster
 test: ## Everything, on every version in PG
 	@scripts/test $(PG)
 
+docs: ## The documentation as a site in target/site
+	@scripts/docs $(firstword $(PG))
+
 bench: ## Speed, each figure against a baseline measured in the same run
 	@scripts/bench $(PG)
 
@@ -34,4 +37,4 @@ uninstall: ## Remove it from the Postgres of PG_CONFIG
 clean: ## Remove what was built
 	@scripts/clean
 
-.PHONY: demo test bench instructions install package installcheck uninstall clean help
+.PHONY: demo test docs bench instructions install package installcheck uninstall clean help

@@ -1,4 +1,4 @@
--- From 0.1.0 to 0.2.0: keywright.version(), and who may call it; keys that are imported; rows that logical replication brings; arguments of any collation.
+-- From 0.1.0 to 0.2.0: keywright.version(), and who may call it; keys that are imported; rows that logical replication brings; arguments of any collation; keywright.help().
 
 -- First, as grant_access and revoke_access do, so that neither waits for the other. Then what verification reads, so that no
 -- transaction that has verified a key and goes on to write waits for this one, while this waits for it.
@@ -9,7 +9,9 @@ CREATE FUNCTION keywright.version() RETURNS text
 LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'version_wrapper';
 COMMENT ON FUNCTION keywright.version() IS
-'The version of the library that this session has loaded. That of the schema is extversion in pg_extension; between installing a new library and ALTER EXTENSION keywright UPDATE they differ.';
+'The version of the library that this session has loaded. That of the schema is extversion in pg_extension; between installing a new library and ALTER EXTENSION keywright UPDATE they differ.
+Errors: none of its own.
+Example: SELECT keywright.version();';
 
 CREATE FUNCTION keywright._admit(routines text[]) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -104,6 +106,7 @@ SELECT f.signature, c.capability
     ('prune_audit_events(integer)',                                      '{maintainer}'),
     ('metrics()',                                                        '{auditor,maintainer}'),
     ('version()',                                                        '{auditor,reconciler,maintainer}'),
+    ('help(text)',                                                       '{authenticator,requester,verifier,issuer,auditor,reconciler,maintainer}'),
     ('purge_api_keys(interval,integer)',                                 '{maintainer}'),
     ('purge_api_key_usage(integer)',                                     '{maintainer}'),
     ('purge_gateway_keys()',                                             '{maintainer}'),
@@ -151,7 +154,8 @@ COMMENT ON FUNCTION keywright.import_api_key(text, text, text, bytea, timestampt
 'Takes over an API key that another system minted, by the hash of its secret: its token goes on verifying, and from then on is revoked, expires, is audited and rotated here. A token of the form {key_id}-{22 letters and digits} verifies as it is; any other by verify_api_key_digest. No hash tells whether the secret was random: import only keys whose secrets were, with at least 112 bits.
 Arguments: username (the owner); name (as for mint_api_key); key_id (10 letters and digits); digest (SHA-256 of the secret, 32 bytes; not the token); expires_at (in the future, at most 100 years and keywright.max_api_key_lifetime away); created_at (in the past; null: now; a rotation gives the successor the lifetime from there to expires_at); scopes and allow_list (as for mint_api_key). The key belongs to no manager.
 Result: imported; or unchanged when the key is there already with this secret and owner: nothing was written, and what has become of it since stays, a revocation too.
-Errors: 23514 api_keys_name_check; 23505 api_keys_pkey another key has the id, api_keys_name_idx; 22023 malformed argument, or a digest that is none or of something that can be guessed, never repeated; 42704 no such user; 55000 the user is suspended.';
+Errors: 23514 api_keys_name_check; 23505 api_keys_pkey another key has the id, api_keys_name_idx; 22023 malformed argument, or a digest that is none or of something that can be guessed, never repeated; 42704 no such user; 55000 the user is suspended.
+Example: SELECT keywright.import_api_key(''ada'', ''old'', ''4hQx0mTz9B'', :''digest'', expires_at => now() + interval ''30 days'');';
 COMMENT ON COLUMN keywright.audit_events.event IS 'created, updated, deleted, truncated; of users also suspended, activated; of keys minted, imported, superseded, revoked, expired, purged; of grants of Postgres roles granted, undone.';
 
 -- Rows that logical replication brings.
@@ -567,8 +571,520 @@ BEGIN
 END
 $$;
 
+-- The manual.
+CREATE FUNCTION keywright.help(topic text DEFAULT NULL)
+RETURNS TABLE (function text, does text, arguments text, result text, example text, errors text, capabilities text)
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT format('keywright.%s(%s)', p.proname, (
+           -- The arguments that are passed, with their defaults; others are columns of the result.
+           SELECT string_agg(concat_ws(' ', a.name, format_type(a.type, NULL),
+                    'DEFAULT ' || regexp_replace(pg_get_function_arg_default(p.oid, a.position::integer), '::[a-z \[\]]+$', '')),
+                    ', ' ORDER BY a.position)
+             FROM unnest(coalesce(p.proallargtypes, p.proargtypes::oid[]), p.proargnames, p.proargmodes)
+                  WITH ORDINALITY AS a (type, name, mode, position)
+            WHERE coalesce(a.mode, 'i') IN ('i', 'b', 'v'))),
+         regexp_replace(c.comment, '\n(?:Arguments|Result|Errors|Example): .*?(?=\n(?:Arguments|Result|Who may|Progress|Errors|Example): |$)', '', 'g'),
+         substring(c.comment FROM '\nArguments: (.*?)(?=\n(?:Result|Who may|Progress|Errors|Example): |$)'),
+         concat_ws(E'\n', pg_get_function_result(p.oid),
+           substring(c.comment FROM '\nResult: (.*?)(?=\n(?:Arguments|Who may|Progress|Errors|Example): |$)')),
+         substring(c.comment FROM '\nExample: (.*?)$'),
+         substring(c.comment FROM '\nErrors: (.*?)(?=\n(?:Arguments|Result|Who may|Progress|Example): |$)'),
+         (SELECT string_agg(f.capability, ', ' ORDER BY f.capability = 'admin', f.capability)
+            FROM keywright._capability_functions AS f
+           WHERE 'keywright.' || f.signature = p.oid::regprocedure::text)
+    FROM pg_catalog.pg_proc AS p
+   CROSS JOIN LATERAL (SELECT obj_description(p.oid, 'pg_proc')) AS c (comment)
+   WHERE p.pronamespace = 'keywright'::regnamespace
+     AND NOT starts_with(p.proname::text, '_')
+     AND NOT EXISTS (
+       SELECT FROM regexp_split_to_table(lower(topic COLLATE "C"), '\s+') AS t (word)
+        WHERE strpos(lower((p.proname || ' ' || c.comment) COLLATE "C"), t.word) = 0)
+   -- By name first, then whose comment speaks of it.
+   ORDER BY strpos(p.proname::text COLLATE "C", lower(topic COLLATE "C")) = 0, p.proname
+$$;
+COMMENT ON FUNCTION keywright.help(text) IS
+'The manual: a row for each function whose name or comment has the words of the topic, those with it in their name first. In psql \x auto reads well. What is after a colon in an example is a variable of psql: \set token kwk_...
+Arguments: topic (words, in any case and order; null or empty: all functions).
+Result: function (how it is called, with defaults); does; arguments; result; example; errors (SQLSTATEs; 25006 for any function that has to write in a READ ONLY transaction or on a standby); capabilities (grant_access with one of them lets a role call it).
+Errors: none of its own.
+Example: SELECT function, example FROM keywright.help(''rotate key'');';
+
+-- Every function has an example and says with which errors it ends, for the manual to show.
+COMMENT ON SCHEMA keywright IS
+'Machine credentials. Call the functions; the tables are closed to all but their owner. Functions whose name starts with an underscore are internal. Give access with keywright.grant_access(grantee, capability). The manual is SELECT * FROM keywright.help(topic).';
+COMMENT ON FUNCTION keywright.ensure_system_user(text, text, text[], text, text, text) IS
+'Makes sure that an active system user of this name exists and holds its roles: it can hold keys, has no other way to log in, and does not count as a first user.
+Arguments: username (1 to 32 characters, letters, digits and single dashes; case is not significant); email and display_name (null: leave as is); roles (held globally; empty: none; null: leave as they are); organization_role (held in every organization, also in one made later, from the moment keywright learns of it; empty: none; null: leave as is); managed_by (the calling reconciler; null: none).
+Result: user_id; outcome created, updated (drift was repaired, a suspension included) or unchanged (nothing was written, no lock taken); changes: what happened to roles, one object each with role, resource_type, resource_id (null for global) and action bound or unbound. Only what an earlier call of this function bound is ever unbound. Parallel callers all succeed.
+Errors: 23514 users_username_check; 22023 malformed argument; 42704 no such role; 42710 the name belongs to a human or service user, or the user to another manager.
+Example: SELECT user_id, outcome FROM keywright.ensure_system_user(''deployer'', managed_by => ''control-plane'');';
+COMMENT ON FUNCTION keywright.ensure_user(text, text, text, text, text, text) IS
+'Makes sure that a human or service user of this name exists. A suspended user stays suspended.
+Arguments: username (1 to 32 characters, letters, digits and single dashes; case is not significant); email (empty: none; null: leave as is); kind (human or service); db_role (the Postgres role the user acts as; it must exist and be neither predefined nor superuser, BYPASSRLS, REPLICATION, CREATEROLE or CREATEDB; empty: none; null: leave as is); display_name (null: leave as is); managed_by (the calling reconciler; null: none).
+Result: user_id; outcome created, updated or unchanged (nothing was written, no lock taken). Parallel callers all succeed.
+Errors: 23514 users_username_check; 22023 malformed argument; 42704 db_role does not exist; 42939 db_role is reserved; 42501 db_role has an attribute that is refused; 42710 the user is of another kind or belongs to another manager.
+Example: SELECT user_id, outcome FROM keywright.ensure_user(''ada'', ''ada@example.org'');';
+COMMENT ON FUNCTION keywright.suspend_user(text) IS
+'Suspends a user: from the commit on none of its keys verifies, and none can be minted. The keys come back with activate_user.
+Result: true when something changed, false when the user was suspended already.
+Errors: 42704 no such user.
+Example: SELECT keywright.suspend_user(''ada'');';
+COMMENT ON FUNCTION keywright.activate_user(text) IS
+'Ends a suspension.
+Result: true when something changed, false when the user was active already.
+Errors: 42704 no such user.
+Example: SELECT keywright.activate_user(''ada'');';
+COMMENT ON FUNCTION keywright.delete_user(text) IS
+'Deletes a user: revokes its keys in the same transaction and frees the name. The row and the id stay and are never used again.
+Result: the user_id that was deleted.
+Errors: 42704 no such user.
+Example: SELECT keywright.delete_user(''ada'');';
+COMMENT ON FUNCTION keywright.needs_first_user() IS
+'True while no human user lives, whatever system and service users there are. A suspended human counts as living.
+Errors: none of its own.
+Example: SELECT keywright.needs_first_user();';
+COMMENT ON FUNCTION keywright.list_users(boolean, text, integer) IS
+'Lists the users that are not deleted, by name without regard to case.
+Arguments: include_system (also list system users); after (the last username of the page before); page_size (rows, 1 to 10000).
+Errors: 22023 page_size out of range.
+Example: SELECT username, kind, status FROM keywright.list_users(include_system => true);';
+COMMENT ON FUNCTION keywright.register_resource_type(text, text, text) IS
+'Makes sure that a type of resource is registered. Permissions, scopes and allow-lists may name registered types only.
+Arguments: type (a word: a lower case letter, then at most 62 lower case letters, digits, dots, dashes and underscores); parent_type (the type its parents are of, registered before; the type itself where resources nest, as folders do; null: no parents); managed_by (the calling reconciler; null: none).
+Result: outcome created, updated or unchanged (nothing was written, no lock taken).
+Errors: 23514 resource_types_type_check; 22023 parent_type would make a circle or more than 16 levels, or a scope has this name as its first word; 42704 no such parent_type; 42710 the type is built in, belongs to another manager, or has resources with parents of another type.
+Example: SELECT keywright.register_resource_type(''workspace'', ''project'');';
+COMMENT ON FUNCTION keywright.delete_resource_type(text) IS
+'Deletes a type that nothing names.
+Result: true when something changed, false when there is no such type.
+Errors: 42710 the type is built in; 23503 resources, other types, roles, scopes or API keys name it.
+Example: SELECT keywright.delete_resource_type(''workspace'');';
+COMMENT ON FUNCTION keywright.list_resource_types() IS
+'Lists the registered types of resources.
+Errors: none of its own.
+Example: SELECT * FROM keywright.list_resource_types();';
+COMMENT ON FUNCTION keywright.ensure_resource(text, text, text, text, text) IS
+'Makes sure that a resource exists. A new organization is bound to every system user that has an organization_role, in the same transaction.
+Arguments: type (registered); id (the application''s own, 1 to 255 bytes without white space, control characters and asterisks); parent_id (a resource of the type''s parent_type; at most 16 ancestors; empty: none; null: leave as is); name (for people to read, at most 128 bytes; null: leave as is); managed_by (the calling reconciler; null: none).
+Result: outcome created, updated or unchanged (nothing was written, no lock taken). Parallel callers all succeed.
+Errors: 23514 resources_id_check; 22023 malformed argument, a parent for a type that has none, a circle, or more than 16 ancestors; 42704 no such type or parent; 42710 the resource belongs to another manager; 40001 try again (in REPEATABLE READ).
+Example: SELECT keywright.ensure_resource(''project'', ''rockets'', ''acme'');';
+COMMENT ON FUNCTION keywright.ensure_resources(text, text[], text[], text[]) IS
+'ensure_resource for many resources of one type, in one statement.
+Arguments: type (registered); ids; parent_ids and names (as many as ids, a null element for none; null: leave all as they are). A parent may come later, and is none until then.
+Result: the number of resources that were made or changed.
+Errors: 22023 malformed argument, arrays of different lengths, a parent for a type that has none, a circle, or more than 16 ancestors; 42704 no such type; 42710 a resource that would change belongs to a manager; 23514 resources_id_check.
+Example: SELECT keywright.ensure_resources(''project'', ''{rockets,boosters}'', ''{acme,acme}'');';
+COMMENT ON FUNCTION keywright.delete_resource(text, text, boolean) IS
+'Deletes a resource and the role bindings on it, in one transaction. A resource that is made again under the same id starts without bindings.
+Arguments: type; id; with_children (also delete all that lies below it).
+Result: true when something changed, false when there is no such resource.
+Errors: 42704 no such type; 23503 the resource has children and with_children is false.
+Example: SELECT keywright.delete_resource(''project'', ''rockets'');';
+COMMENT ON FUNCTION keywright.list_resources(text, text, text, integer) IS
+'Lists resources of a type, by id.
+Arguments: type; parent_id (only children of this parent; null: all); after (the last id of the page before); page_size (rows, 1 to 10000).
+Errors: 22023 page_size out of range.
+Example: SELECT resource_id, name FROM keywright.list_resources(''project'', ''acme'');';
+COMMENT ON FUNCTION keywright.track_resource() IS
+'Trigger function: keeps the resources of one type equal to the rows of an application''s table. track_table creates the triggers; one AFTER INSERT OR UPDATE OR DELETE ... FOR EACH ROW trigger works too, is slower for many rows at once, and where ids trade places leaves bindings with the id.
+Arguments: type; the column with the id (uuid, smallint, integer, bigint, text or varchar, or a domain over these); the column with the parent''s id, or empty; the column with the name, or empty.
+Errors: 39P01 not called as such a trigger; 42704 no such type; 42703 no such column; 42804 the column''s type is not supported; 23502 an id is null; 23514 resources_id_check; 22023 a circle, or more than 16 ancestors; 42710 a resource that would change belongs to a manager; 55000 TRUNCATE, which is refused: use DELETE.
+Example: CREATE TRIGGER follow AFTER INSERT OR UPDATE OR DELETE ON projects FOR EACH ROW EXECUTE FUNCTION keywright.track_resource(''project'', ''id'', ''organization_id'', ''title'');';
+COMMENT ON FUNCTION keywright.track_table(regclass, text, text, text, text) IS
+'Lets an application''s own table decide which resources of a type exist: creates the triggers keywright_track_* on it, and registers the rows that are there. From then on INSERT, COPY, UPDATE (also of the id, which takes the bindings along, and of the parent) and DELETE (also by ON DELETE CASCADE, which takes the bindings away) are followed in the same statement. TRUNCATE is refused. Calling it again registers what is missing: after a restore, and after a partition was added. The triggers stay when the capability of who made them is revoked: drop them to end it.
+Runs with the rights of the caller, who must own the table; the caller needs the capability reconciler or admin.
+Arguments: tracked; type (registered); id_column, parent_column and name_column (parent_column null: no parents are kept; name_column null: no names).
+Result: outcome created, updated or unchanged; resources_changed (resources made or changed by this call).
+Errors: those of track_resource; 42501 the caller is not the owner, or row security would hide rows from it.
+Example: SELECT * FROM keywright.track_table(''projects'', ''project'', ''id'', ''organization_id'', ''title'');';
+COMMENT ON FUNCTION keywright.define_role(text, text[], integer, text) IS
+'Makes sure that a role exists with these permissions. Whoever holds it has the new ones from the commit on.
+Arguments: name (1 to 64 lower case letters, digits and single dashes; TYPE-owner owns resources of that type); permissions (type:action with a registered type, * on either side for any; 1 to 128); level (0 to 9, 0 the highest: with granted_by, only a role of a greater level than one''s own may be granted); managed_by (the calling reconciler; null: none).
+Result: outcome created, updated or unchanged (nothing was written, no lock taken).
+Errors: 23514 roles_name_check; 22023 malformed argument, with the nearest registered type; 42710 the role is built in or belongs to another manager.
+Example: SELECT keywright.define_role(''deployer'', ''{project:read,project:update}'', 2);';
+COMMENT ON FUNCTION keywright.delete_role(text) IS
+'Deletes a role that nobody holds.
+Result: true when something changed, false when there is no such role.
+Errors: 42710 the role is built in; 23503 somebody holds it.
+Example: SELECT keywright.delete_role(''deployer'');';
+COMMENT ON FUNCTION keywright.list_roles() IS
+'Lists the roles, highest level first.
+Errors: none of its own.
+Example: SELECT name, level, permissions FROM keywright.list_roles();';
+COMMENT ON FUNCTION keywright.define_scope(text, text[], text) IS
+'Makes sure that a scope of this name stands for these permissions. Keys that carry the name have the new ones from the commit on.
+Arguments: name (a word, or two joined by a colon of which the first is no type of resource); permissions (type:action with a registered type, * on either side for any; 1 to 128); managed_by (the calling reconciler; null: none).
+Result: outcome created, updated or unchanged (nothing was written, no lock taken).
+Errors: 23514 scopes_name_check; 22023 malformed argument, with the nearest registered type, or a name that reads as a permission; 42710 the scope is built in or belongs to another manager.
+Example: SELECT keywright.define_scope(''ci'', ''{project:read}'');';
+COMMENT ON FUNCTION keywright.delete_scope(text) IS
+'Deletes a scope that no API key carries.
+Result: true when something changed, false when there is no such scope.
+Errors: 42710 the scope is built in; 23503 an API key carries it, or did until it was revoked or expired and is not purged yet.
+Example: SELECT keywright.delete_scope(''ci'');';
+COMMENT ON FUNCTION keywright.list_scopes() IS
+'Lists the registered scopes.
+Errors: none of its own.
+Example: SELECT * FROM keywright.list_scopes();';
+COMMENT ON FUNCTION keywright.bind_role(text, text, text, text, text, text) IS
+'Makes sure that a user holds a role, globally or on one resource and all that lies below it.
+Arguments: username; role; resource_type and resource_id (both null: globally); granted_by (the user on whose authority the role is granted: active, holding there, globally or on the resource or above it, a role of a smaller level than the one granted, and every permission of the one granted; null: the caller''s own authority); managed_by (the calling reconciler; null: none).
+Result: binding_id; outcome created, updated (a binding that ensure_system_user made now stays when that call no longer wants it, or a manager took over one that nobody managed) or unchanged (nothing was written, no lock taken). Parallel callers all succeed.
+Errors: 22023 malformed argument; 42704 no such user, role, resource or granter; 42501 granted_by may not grant this role there; 40001 try again (in REPEATABLE READ).
+Example: SELECT outcome FROM keywright.bind_role(''ada'', ''project-editor'', ''organization'', ''acme'');';
+COMMENT ON FUNCTION keywright.unbind_role(text, text, text, text) IS
+'Takes a role away from a user where it was bound: globally, or on one resource. The last active user that holds TYPE-owner on a resource of that type can not be unbound, also when two calls try at once.
+Arguments: username; role; resource_type and resource_id (both null: globally).
+Result: true when something changed, false when there was no such binding.
+Errors: 42704 no such user or role; 22023 malformed argument; 23503 role_bindings_last_owner.
+Example: SELECT keywright.unbind_role(''ada'', ''project-editor'', ''organization'', ''acme'');';
+COMMENT ON FUNCTION keywright.list_role_bindings(text, text, text, text, uuid, integer) IS
+'Lists who holds which role where, by binding_id.
+Arguments: username, role, resource_type, resource_id (only these; null: all); after (the last binding_id of the page before); page_size (rows, 1 to 10000).
+Result: among others scope (global or resource), and level and permissions of the role.
+Errors: 42704 no such user; 22023 page_size out of range.
+Example: SELECT username, role, resource_type, resource_id FROM keywright.list_role_bindings(''ada'');';
+COMMENT ON FUNCTION keywright.has_permission(text, text, text, text) IS
+'Tells whether the roles of a user cover a permission. A global binding covers everything, a binding on a resource covers it and what lies below it; the union counts, and nothing denies. What is not there is not permitted. Sees a change from the moment it commits.
+Arguments: username; permission (type:action; with * for either: whether all of them are covered); resource_type and resource_id (both null: whether it is covered everywhere; only one null: false). A resource that is not registered lies below nothing.
+Result: true or false; false for a suspended user.
+Errors: 22023 malformed argument; 42704 no such user.
+Example: SELECT keywright.has_permission(''ada'', ''project:update'', ''project'', ''rockets'');';
+COMMENT ON FUNCTION keywright.mint_api_key(text, text, text[], text[], interval, text) IS
+'Mints an API key. The token is in the result and nowhere else; it can not be shown again.
+Arguments: username (the owner); name (1 to 64 lower case letters, digits and single dashes, unique per user among live keys); scopes (registered scopes, and permissions type:action with a registered type, * on either side for any; 1 to 128); allow_list (entries type:id with a registered type, * on either side for any; 1 to 128); lifetime (more than 0, at most 100 years and keywright.max_api_key_lifetime); managed_by (the calling reconciler; null: none).
+Result: key_id; token (43 characters, or 33 while keywright.api_key_brand is empty); expires_at.
+Errors: 23514 api_keys_name_check; 23505 api_keys_name_idx; 22023 malformed argument, with the nearest registered scope or type; 42704 no such user; 55000 the user is suspended.
+Example: SELECT key_id, token FROM keywright.mint_api_key(''ada'', ''ci'', scopes => ''{project:read}'', lifetime => ''90 days'');';
+COMMENT ON FUNCTION keywright.mint_api_keys(text[], text[], text[], text[], interval, text) IS
+'Mints many API keys in one statement: all of them or none. The tokens are in the result and nowhere else; they can not be shown again.
+Arguments: usernames and names (as many of each, at most 100000: the owner and the name of each key); the others as for mint_api_key, the same for every key.
+Result: a row per key, in order: ordinality (from 1), username, name, key_id, token, expires_at. No row for empty arrays. More than 1000 keys leave one audit event and one notification for all.
+Errors: 23514 api_keys_name_check; 23505 api_keys_name_idx, also when a name is asked for twice; 22023 malformed argument; 42704 no such user; 55000 a user is suspended.
+Example: SELECT username, name, token FROM keywright.mint_api_keys(''{ada,ada}'', ''{one,two}'');';
+COMMENT ON FUNCTION keywright.ensure_api_key(text, text, text, text[], text[], interval, interval, text) IS
+'Makes sure that whoever calls holds a live key of this name: keeps the token it is handed when it is this user''s live key of that name with these scopes and allow-list and more than renew_before left; otherwise mints a successor and revokes what went before, in one transaction. A rotation first waits 0.1 seconds, so that calls made at the same moment are seen as such.
+Arguments: as for mint_api_key; existing_token (what the caller has stored; null or empty: nothing); renew_before (rotate when no more than this is left; shorter than lifetime).
+Result: key_id; token (the one to use from now on; null when the outcome is concurrent); outcome kept (nothing was written), minted, rotated, or concurrent (another call for the same key minted while this one ran: read your store again and call again later); reason: null for kept, else missing, malformed, unknown, wrong-user, wrong-name, revoked, superseded, expired, scopes-changed, allow-list-changed or expiring; expires_at.
+Errors: 23514 api_keys_name_check; 22023 malformed argument; 42704 no such user; 55000 the user is suspended; 42710 the key belongs to another manager.
+Example: SELECT token, outcome, reason FROM keywright.ensure_api_key(''ada'', ''laptop'', :''token'', lifetime => ''90 days'', renew_before => ''14 days'');';
+COMMENT ON FUNCTION keywright.verify_api_key(text) IS
+'Tells whether a token is a live API key, and whose (RFC 7662). Never raises on any input, writes nothing, and sees a revocation from the moment it commits, also inside a REPEATABLE READ or long transaction.
+Arguments: token (anything).
+Result: always one row: active; then, only if active, key_id, user_id, username, name, scopes, allow_list and expires_at. An inactive token gives nulls whatever the cause.
+Errors: none, whatever the token.
+Example: SELECT active, username, name, scopes FROM keywright.verify_api_key(:''token'');';
+COMMENT ON FUNCTION keywright.verify_api_keys(text[]) IS
+'verify_api_key for many tokens at once, all under one snapshot.
+Result: one row per element, in order: ordinality (from 1), then the columns of verify_api_key. No row for a null or empty array.
+Errors: none, whatever the tokens.
+Example: SELECT ordinality, active, username FROM keywright.verify_api_keys(ARRAY[:''token'', ''anything'']);';
+COMMENT ON FUNCTION keywright.verify_api_key_digest(text, bytea) IS
+'verify_api_key for callers that do not want to send the secret to the database.
+Arguments: key_id (the 10 characters after the brand); digest (SHA-256 of the 22-character secret, 32 bytes). Whoever can read the stored hashes could pass one here: the caller must compute it from a token it was shown.
+Result: the row of verify_api_key.
+Errors: none, whatever the arguments.
+Example: SELECT active, username FROM keywright.verify_api_key_digest(:''key_id'', :''digest'');';
+COMMENT ON FUNCTION keywright.authenticate_api_key(text) IS
+'verify_api_key that raises instead of answering false.
+Result: the row of verify_api_key, active always true.
+Errors: 28000 the token is not a live API key, one message whatever the cause.
+Example: SELECT username, name, scopes FROM keywright.authenticate_api_key(:''token'');';
+COMMENT ON FUNCTION keywright.authorize_api_key(text, text, text) IS
+'authenticate_api_key and a permission check in one call, under one snapshot. Permitted is what the scopes of the key, its allow-list and the roles of its owner all cover.
+Arguments: token; permission (type:action); resource (type:id; null: everywhere). An entry of an allow-list and a role binding cover a resource and what lies below it. A resource that is not registered lies below nothing.
+Result: the row of verify_api_key, active always true.
+Errors: 22023 malformed permission or resource; 28000 the token is not a live API key, one message whatever the cause; 42501 the key is good and the permission not covered, DETAIL names it and by what it is not covered. A failing look-up is an error of its own, never one of these.
+Example: SELECT username, name FROM keywright.authorize_api_key(:''token'', ''project:read'', ''project:rockets'');';
+COMMENT ON FUNCTION keywright.explain_api_key(text) IS
+'The true cause why a token verifies or not, for an auditor.
+Result: cause: active, missing, malformed (form or checksum), unknown, wrong-secret, revoked, superseded (rotated away and still presented: reuse), expired, user-suspended or user-deleted; then what is known of the key. With a wrong secret nothing but cause and key_id is told.
+Errors: none, whatever the token.
+Example: SELECT cause, key_id, revoke_reason FROM keywright.explain_api_key(:''token'');';
+COMMENT ON FUNCTION keywright.rotate_api_key(text, interval) IS
+'Mints a successor with the same name, scopes, allow-list and lifetime, capped by keywright.max_api_key_lifetime.
+Arguments: key_id (the key to replace; it must be live); grace (how long the old token lives on, 0 or more; never past its own expiry).
+Result: key_id, token and expires_at of the successor; predecessor_id; predecessor_expires_at (when the old token dies).
+Errors: 22023 malformed argument; 42704 no such key; 55000 the key is revoked, superseded or expired, or its owner suspended.
+Example: SELECT token, predecessor_expires_at FROM keywright.rotate_api_key(:''key_id'', grace => ''1 hour'');';
+COMMENT ON FUNCTION keywright.revoke_api_key(text, text) IS
+'Revokes a key for good (RFC 7009): dead for every session from the commit on. The row stays until it is purged.
+Arguments: key_id; reason (free text for people; never put a token in it).
+Result: true when something changed, false when the key was revoked already.
+Errors: 22023 malformed key_id; 42704 no such key.
+Example: SELECT keywright.revoke_api_key(:''key_id'', ''laptop stolen'');';
+COMMENT ON FUNCTION keywright.revoke_user_api_keys(text, text) IS
+'Revokes every key of a user that is not revoked yet.
+Arguments: username; reason (free text for people; never put a token in it).
+Result: true when something changed.
+Errors: 42704 no such user.
+Example: SELECT keywright.revoke_user_api_keys(''ada'', ''left the company'');';
+COMMENT ON FUNCTION keywright.revoke_leaked_api_key(text) IS
+'Revokes the key whose token was found in the wild; the reason is set to leaked. Both id and secret must be right.
+Result: true when something changed; false when the token is no key, or its key was revoked already (RFC 7009: no error).
+Errors: none of its own, whatever the token.
+Example: SELECT keywright.revoke_leaked_api_key(:''token'');';
+COMMENT ON FUNCTION keywright.expire_api_key(text) IS
+'Lets a key expire now. An earlier expiry is left as it is.
+Result: true when something changed, false when the key was dead already.
+Errors: 22023 malformed key_id; 42704 no such key.
+Example: SELECT keywright.expire_api_key(:''key_id'');';
+COMMENT ON FUNCTION keywright.list_api_keys(text, boolean, text, integer) IS
+'Lists API keys without any secret, by key_id.
+Arguments: username (only this user''s keys; null: all); include_inactive (also keys that no longer live); after (the last key_id of the page before); page_size (rows, 1 to 10000).
+Result: among others state: active, superseded (a successor holds the name; alive until expires_at), expired or revoked.
+Errors: 42704 no such user; 22023 page_size out of range.
+Example: SELECT key_id, name, state, expires_at FROM keywright.list_api_keys(''ada'', include_inactive => true);';
+COMMENT ON FUNCTION keywright.purge_api_keys(interval, integer) IS
+'Deletes keys that expired or were revoked longer than retention ago, one batch a call.
+Arguments: retention (0 or more); batch (the most rows to delete, 1 to 1000000). Keys that another session holds are left for the next call.
+Result: the number of keys deleted.
+Errors: 22023 malformed argument.
+Example: SELECT keywright.purge_api_keys(''30 days'');';
+COMMENT ON FUNCTION keywright.mint_gateway_key(text, text) IS
+'Mints a gateway key. The token is in the result and nowhere else; it can not be shown again.
+Arguments: name (1 to 64 lower case letters, digits and single dashes); managed_by (the calling reconciler; null: none).
+Result: gateway_key_id; name; secret_prefix (the public first 11 characters); token (43 characters); created_at.
+Errors: 23514 gateway_keys_name_check; 23505 gateway_keys_name_idx; 22023 malformed argument.
+Example: SELECT name, token FROM keywright.mint_gateway_key(''edge-2'');';
+COMMENT ON FUNCTION keywright.ensure_gateway_key(text, text, text) IS
+'Makes sure that whoever calls holds the live gateway key of this name: keeps the token it is handed when it is, otherwise mints a successor and ends what went before, in one transaction. A rotation first waits 0.1 seconds, as that of ensure_api_key does.
+Arguments: name (as for mint_gateway_key); existing_token (what the caller has stored; null or empty: nothing); managed_by (the calling reconciler; null: none).
+Result: gateway_key_id; name; secret_prefix; token (the one to use from now on; null when the outcome is concurrent); outcome kept (nothing was written), minted, rotated or concurrent (another call for the same key minted while this one ran: read your store again and call again later); reason: null for kept, else missing, malformed, unknown, wrong-name or superseded; created_at.
+Errors: 23514 gateway_keys_name_check; 22023 malformed argument; 42710 the key belongs to another manager.
+Example: SELECT token, outcome, reason FROM keywright.ensure_gateway_key(''edge-1'', :''token'');';
+COMMENT ON FUNCTION keywright.rotate_gateway_key(text, interval) IS
+'Mints a successor of the same name.
+Arguments: name; grace (how long the old token lives on, 0 or more).
+Result: as mint_gateway_key, then predecessor_id and predecessor_expires_at (when the old token dies, and heartbeats of its id with it).
+Errors: 22023 malformed argument; 42704 no such key.
+Example: SELECT token, predecessor_expires_at FROM keywright.rotate_gateway_key(''edge-1'', grace => ''1 hour'');';
+COMMENT ON FUNCTION keywright.list_gateway_keys() IS
+'Lists the gateway keys that verify, without any secret, oldest first.
+Result: among others last_heartbeat_at (null: never heard of on this node) and expires_at (null, but for a rotated key within its grace).
+Errors: none of its own.
+Example: SELECT name, secret_prefix, last_heartbeat_at FROM keywright.list_gateway_keys();';
+COMMENT ON FUNCTION keywright.delete_gateway_key(text) IS
+'Deletes a gateway key, and with the key that holds a name also those it superseded that are still in their grace.
+Arguments: name_or_id (a name, without regard to case, or else a gateway_key_id).
+Result: the row that was deleted.
+Errors: 42704 no such key.
+Example: SELECT name FROM keywright.delete_gateway_key(''edge-1'');';
+COMMENT ON FUNCTION keywright.verify_gateway_key(text) IS
+'Tells whether a token is a live gateway key. Never raises on any input, writes nothing, and sees a deletion from the moment it commits.
+Arguments: token (anything).
+Result: always one row: active; then, only if active, gateway_key_id and name.
+Errors: none, whatever the token.
+Example: SELECT active, name FROM keywright.verify_gateway_key(:''token'');';
+COMMENT ON FUNCTION keywright.heartbeat_gateway_key(uuid) IS
+'Notes that the holder of a key is alive. Call it every minute or so. It never waits for another heartbeat.
+Result: true; false when the key is gone, so that a live session ends itself.
+Errors: 22023 gateway_key_id is null.
+Example: SELECT keywright.heartbeat_gateway_key(:''gateway_key_id'');';
+COMMENT ON FUNCTION keywright.key_usage(text, text, integer) IS
+'When API keys were used, as far as this node knows: what was written, and up to this moment what is in memory. Works in READ ONLY transactions and on a standby.
+Arguments: username (only this user''s keys; null: all); after (the last key_id of the page before); page_size (rows, 1 to 10000).
+Result: a row for every key that is not purged, dead or alive, by key_id: key_id; last_used_at (when it was last accepted); last_presented_at (when its id was last presented, also with a wrong secret, expired or revoked). Null: never, or not while it was noted.
+Errors: 42704 no such user; 22023 page_size out of range.
+Example: SELECT key_id, last_used_at FROM keywright.key_usage(''ada'');';
+COMMENT ON FUNCTION keywright.touch_api_key(text) IS
+'Notes that a key was used, or if it is dead, presented: for servers where keywright is not in shared_preload_libraries, so that verification notes nothing, and for callers that remember what they verified. Where it is, this notes in memory as verification does. Where it is not, this writes, at most once a minute a key, and never waits for another call.
+Arguments: key_id.
+Result: true; false when there is no such key.
+Errors: 22023 malformed key_id; 25006 on a standby and in a READ ONLY transaction, where there is something to write.
+Example: SELECT keywright.touch_api_key(:''key_id'');';
+COMMENT ON FUNCTION keywright.begin_request(text) IS
+'Makes the current transaction act for the API key of this token, for row security policies to ask: until the transaction ends, the subtransaction it was called in is rolled back, or it is called again. Writes nothing, and switches no role.
+Result: key_id, user_id and username of the key; db_role of its owner, null when there is none.
+Errors: 28000 the token is not a live API key, one message whatever the cause; what was in force before is left.
+Example: SELECT username, db_role FROM keywright.begin_request(:''token'');';
+COMMENT ON FUNCTION keywright.current_user_id() IS
+'The owner of the API key this transaction acts for; null when there is none, or once the key is revoked or expired or its owner suspended.
+Errors: none of its own.
+Example: SELECT keywright.current_user_id();';
+COMMENT ON FUNCTION keywright.current_api_key_id() IS
+'The API key this transaction acts for; null as current_user_id.
+Errors: none of its own.
+Example: SELECT keywright.current_api_key_id();';
+COMMENT ON FUNCTION keywright.current_scopes() IS
+'The scopes of the API key this transaction acts for; null as current_user_id.
+Errors: none of its own.
+Example: SELECT keywright.current_scopes();';
+COMMENT ON FUNCTION keywright.is_permitted(text, text, text) IS
+'Tells whether the API key this transaction acts for permits something: its scopes, its allow-list and the roles of its owner must all cover it. For row security policies; sees a revocation from the moment it commits, also in the middle of a statement (where the arguments are constant, Postgres asks once a statement).
+Arguments: permission (type:action); resource_type and resource_id (both null: everywhere; only one null: false). An entry of an allow-list and a role binding cover a resource and what lies below it. A resource that is not registered lies below nothing.
+Result: true or false; false when the transaction acts for no key, or for one that is no longer live.
+Errors: 22023 malformed permission.
+Example: SELECT keywright.is_permitted(''project:read'', ''project'', ''rockets'');';
+COMMENT ON FUNCTION keywright.check_request() IS
+'For PostgREST''s db-pre-request. Reads the header keywright.api_key_header (x-api-key) from request.headers. No such header: does nothing. A good key: the transaction acts for it (see begin_request), and as its owner''s db_role, if there is one. Anything else ends the request. Works in READ ONLY transactions and on a standby.
+The role of anonymous requests needs the capability requester, and so has every db_role; the role PostgREST connects as must be a member of each.
+Errors: PT401 (HTTP 401) the key is missing its text, sent twice, malformed, unknown, revoked or expired, or its owner is not active, or the headers are no JSON object; PT403 (HTTP 403) the owner''s db_role is gone, too powerful, or not granted to the authenticator. A failing look-up is an error of its own, never one of these.
+Example: SELECT keywright.check_request();';
+COMMENT ON FUNCTION keywright.preflight_authenticator(text, text, text[], text[]) IS
+'Looks at everything grant_authenticator would need, and changes nothing. Works in READ ONLY transactions and on a standby.
+Arguments: as for grant_authenticator.
+Result: a row a finding, none when there is nothing to say. severity: error (grant_authenticator refuses), warning (something will not work, or is weaker than it looks) or notice (grant_authenticator mends it); code (a stable word); object (the role or schema); message; hint (what to do, a statement where there is one).
+Errors: 22023 an argument is null, or text that can not be in this database''s encoding.
+Example: SELECT severity, message, hint FROM keywright.preflight_authenticator(''app'', ''web_anon'', ''{web_user}'', ''{api}'');';
+COMMENT ON FUNCTION keywright.grant_authenticator(text, text, text, text[], text[], boolean, text) IS
+'Makes sure that a role can serve as the authenticator of a service: that it is a member of the roles it switches to (PostgreSQL 16 and later: WITH INHERIT FALSE, SET TRUE, granted by keywright_grantor), may connect to this database, and is NOINHERIT. Records what it changed, for revoke_authenticator to undo. Called with other roles it moves the service: all of it becomes visible at the commit. Never makes, drops or re-passwords a role of yours.
+Arguments: service (its name); connect_as (the role it logs in as); anon_role (the role of requests without a JWT); jwt_roles (the roles a JWT may name); schemas (at least one; the first is the default); noinherit (whether connect_as is made NOINHERIT); managed_by (the reconciler that owns the service; null: nobody).
+Who may: whoever holds the capability, for roles that allow_authenticator names, or that the caller could grant by hand (ADMIN OPTION, superuser).
+Result: a row a change: action, object, outcome (done; present: it was there already and is only noted; undone, left, gone for what the service needed before), reason. No row when nothing changed, and then nothing was written. Parallel callers all succeed, in all databases of the cluster.
+Errors: whatever preflight_authenticator calls an error, all findings together: 42704 no such role, 42939 reserved name, 42501 a role that is too powerful or not allowed, 22023 the same role twice, 55000 anything else or several kinds; 42710 another manager''s, or keywright_grantor is not as keywright made it; 23514 the service''s name breaks its rule; 22023 a malformed argument; 40001 somebody else kept changing the same roles. DETAIL of any other error names the step.
+Example: SELECT * FROM keywright.grant_authenticator(''rest'', ''app'', ''web_anon'', ''{web_user}'', ''{api}'');';
+COMMENT ON FUNCTION keywright.revoke_authenticator(text) IS
+'Undoes what grant_authenticator changed for a service and no other service, in any database of the cluster, still needs; and forgets the service with its settings. What was there before, or was changed by somebody else since, is left. Can be called again: a service that is not there gives no row.
+Result: a row each: action, object, outcome (undone; left; gone: somebody else undid it), reason.
+Errors: 22023 the service is null; 40001 somebody else kept changing the same roles. DETAIL of any other error names the step.
+Example: SELECT * FROM keywright.revoke_authenticator(''rest'');';
+COMMENT ON FUNCTION keywright.authenticator_status() IS
+'How the roles of this cluster differ from what the services of this database need. Works in READ ONLY transactions and on a standby.
+Result: a row a difference, none when in sync: service (null for what was granted for a database that is gone), code, object, message, hint. reconcile_authenticators mends membership_missing, membership_altered, inherits_again, connect_missing, not_noted and left_over; the other codes are errors of preflight_authenticator, which are for the owner of the role to mend.
+Errors: none of its own.
+Example: SELECT * FROM keywright.authenticator_status();';
+COMMENT ON FUNCTION keywright.reconcile_authenticators() IS
+'Brings this cluster to what the services of this database need: grants what is missing, undoes what no service needs any more. For a job, and for a node to which keywright.authenticators is replicated. Writes nothing when there is nothing to do.
+Who may: whoever holds the capability. What a service has not been granted in this cluster yet, as on a node it was replicated to, needs an allowance or a caller who could grant it by hand, as with grant_authenticator.
+Result: as for grant_authenticator, with the service. action check: what reason says is for the owner of the role to mend; outcome refused: nothing is done for the service meanwhile; left: the rest is done.
+Errors: 42710 keywright_grantor is not as keywright made it; 40001 somebody else kept changing the same roles. DETAIL of any other error names the step.
+Example: SELECT * FROM keywright.reconcile_authenticators();';
+COMMENT ON FUNCTION keywright.list_authenticators() IS
+'Lists the services, roles by the names they were granted by.
+Errors: none of its own.
+Example: SELECT * FROM keywright.list_authenticators();';
+COMMENT ON FUNCTION keywright.allow_authenticator(text, text[]) IS
+'Lets holders of the capability reconciler make a role an authenticator and grant these roles to it, and no others. An allowance is the role''s: one that is dropped and made again has none.
+Arguments: connect_as (the role services may log in as); roles (all that may be granted to it, 1 to 128).
+Who may: a superuser, or who has the ADMIN OPTION on each of them, and so could grant them by hand.
+Result: created, updated or unchanged. What is granted already stays granted.
+Errors: 42704 no such role; 42939 a reserved name; 42501 the caller could not grant it; 22023 a malformed argument.
+Example: SELECT keywright.allow_authenticator(''app'', ''{web_anon,web_user}'');';
+COMMENT ON FUNCTION keywright.disallow_authenticator(text) IS
+'Ends what allow_authenticator allowed. What is granted already stays granted: see revoke_authenticator.
+Result: true when something changed.
+Errors: 42704 no such role; 42939 a reserved name; 22023 it is null.
+Example: SELECT keywright.disallow_authenticator(''app'');';
+COMMENT ON FUNCTION keywright.list_allowed_authenticators() IS
+'Lists which roles a reconciler may make an authenticator, and what it may grant to each.
+Errors: none of its own.
+Example: SELECT * FROM keywright.list_allowed_authenticators();';
+COMMENT ON FUNCTION keywright.set_postgrest_settings(text, jsonb) IS
+'Sets settings of PostgREST for a service; settings that are not named stay. What changes is notified on the channel pgrst.
+Arguments: service; settings (an object: keys as PostgREST calls them in the database, such as db_max_rows; text, number or boolean, null to remove one). db_pool is 1 to 30 (default 10), db_max_rows 1 to 10000 (default 1000). jwt_secret is never stored, db_anon_role and db_schemas are arguments of grant_authenticator.
+Result: a row a change: key, outcome (created, updated or removed). No row when nothing changed, and then nothing was written and nobody is notified.
+Errors: 22023 with everything that is wrong, unknown keys first; 42704 no such service.
+Example: SELECT * FROM keywright.set_postgrest_settings(''rest'', ''{"db_max_rows": 500}'');';
+COMMENT ON FUNCTION keywright.set_postgrest_setting(text, text, text) IS
+'Sets one setting of PostgREST for a service; null removes it.
+Arguments: service; key (as for set_postgrest_settings); value (null to remove it).
+Result: created, updated, removed or unchanged.
+Errors: as for set_postgrest_settings.
+Example: SELECT keywright.set_postgrest_setting(''rest'', ''db_max_rows'', ''500'');';
+COMMENT ON FUNCTION keywright.postgrest_config() IS
+'For PostgREST''s db-pre-config. Sets pgrst.* for the transaction to the settings of the service whose authenticator this session logged in as; nothing for any other session. Where services share an authenticator, the setting keywright.service says which is meant (render_postgrest_config sees to it); without it the oldest. Works in READ ONLY transactions and on a standby.
+Errors: none of its own.
+Example: SELECT keywright.postgrest_config();';
+COMMENT ON FUNCTION keywright.render_postgrest_config(text, text[], text, text, text, jsonb) IS
+'The text of postgrest.conf for a service. Stores nothing. Pass the secrets as bind parameters, and set log_parameter_max_length to 0 where statements are logged.
+Arguments: service; hosts (host, host:port, [IPv6 address]:port or the directory of a socket, tried in this order); password (of connect_as; null: left out); jwt_secret (at least 32 characters, or @file; null: left out); target_session_attrs (any, read-write, read-only, primary, standby or prefer-standby); parameters (an object: more parameters of libpq, such as sslmode).
+Result: the file. It names postgrest_config as db-pre-config if connect_as may call it: see the capability authenticator.
+Errors: 42704 no such service; 22023 malformed arguments, all together, without repeating a secret.
+Example: SELECT keywright.render_postgrest_config(''rest'', ''{db1.example:5432,db2.example:5432}'', parameters => ''{"sslmode": "verify-full"}'');';
+COMMENT ON FUNCTION keywright.operator_key_name(text, text, text) IS
+'The name of a control plane''s key: the prefix and 16 hexadecimal digits, FNV-1a-64 of namespace, a NUL byte and name. The same on every run, and different for each control plane.
+Arguments: namespace and name of the control plane, as they are; prefix (the username and a dash).
+Errors: 22023 namespace or name is empty, or the prefix is not a username of lower case letters, digits and single dashes, and a dash.
+Example: SELECT keywright.operator_key_name(''default'', ''coder'');';
+COMMENT ON FUNCTION keywright.ensure_operator_access(text, text, text, interval, interval, text) IS
+'Everything the operator of a control plane needs, in one call: the system user, its standing in every organization, and a live key of its own. A reconciler calls it each time with the token it has stored, and stores the one it gets back. Nothing is written when nothing has to change.
+Arguments: namespace and name of the control plane; existing_token (what is stored; null, empty or anything: white space around it does not count); lifetime of a new key; renew_before (rotate when no more than this is left); prefix (the username and a dash; control planes with the same one share the user, and never a key).
+Result: user_id; key_id; key_name; token (the one to use from now on; null when the outcome is concurrent); outcome and reason as for ensure_api_key; expires_at.
+Errors: 22023 malformed argument; 42710 the user is human or a service, or belongs to another manager.
+Example: SELECT token, outcome, reason FROM keywright.ensure_operator_access(''default'', ''coder'', existing_token => :''token'');';
+COMMENT ON FUNCTION keywright.revoke_operator_access(text, text, text) IS
+'Revokes the keys of a control plane, also one that was rotated and is in its grace. The user and the keys of other control planes stay. Can be called again.
+Arguments: namespace and name of the control plane; prefix (as for ensure_operator_access).
+Result: true when something was revoked, false when there was nothing to revoke.
+Errors: 22023 malformed argument.
+Example: SELECT keywright.revoke_operator_access(''default'', ''coder'');';
+COMMENT ON FUNCTION keywright.manifest_schema() IS
+'The JSON Schema (draft 2020-12) of the manifests that plan and apply take.
+Errors: none of its own.
+Example: SELECT keywright.manifest_schema();';
+COMMENT ON FUNCTION keywright.plan(jsonb) IS
+'Shows what apply would do, and does nothing: writes nothing, takes no lock, works in READ ONLY transactions and on a standby.
+Arguments: manifest (see manifest_schema()).
+Result: a row a step, none when there is nothing to do: step (from 1, in the order they are taken); action (create, update, adopt, mint, rotate, delete, revoke; left: it would be pruned, but something else needs it; concurrent: somebody else has just minted it); kind (resource_type, scope, role, resource, user, role_binding, api_key, gateway_key, authenticator); name; change (new values, or from and to; no secret).
+Errors: as for apply.
+Example: SELECT action, kind, name, change FROM keywright.plan(''{"manager": "plane-a", "gateway_keys": [{"name": "edge-2"}]}'');';
+COMMENT ON FUNCTION keywright.apply(jsonb) IS
+'Brings about what a manifest says: all of it or nothing. What is there as it should be is not touched, and where there is nothing to do, nothing is written and no lock taken. What is made comes in the order things depend on each other; what is pruned comes last, in the opposite order. Applies go one after the other.
+Arguments: manifest (see manifest_schema()): manager owns what it makes; prune takes away what this manager owns and the manifest does not name, and nothing else; adopt takes over what another manager owns. What nobody manages is taken over in any case, as by the ensure functions. Built-in types, roles and scopes need not be named.
+An API key or gateway key is minted when no live key holds its name; existing_token, if it is given, must be that key''s, or the key is rotated as by ensure_api_key.
+Result: as plan; token (of a key that was minted or rotated; it can not be shown again).
+Who may: whoever holds the capability; for authenticators as for grant_authenticator.
+Errors: every fault of the manifest is listed in DETAIL with its JSON path, and nothing is changed. One kind of fault has its own SQLSTATE, several kinds have 22023: 22023 malformed, an unknown key among them; 42704 something named is not there; 42710 built in, of another kind, followed by a table, or another manager''s; 42501 a Postgres role too powerful or not allowed; 42939 a reserved role name; 23503 the last owner of a resource would be pruned; 55000 a suspended user, or what preflight_authenticator finds; 40001 try again.
+Example: SELECT action, kind, name, token FROM keywright.apply(''{"manager": "plane-a", "gateway_keys": [{"name": "edge-2"}]}'');';
+COMMENT ON FUNCTION keywright.grant_access(text, text) IS
+'Gives a role a capability: USAGE on the schema and EXECUTE on the functions of the capability, never a table privilege.
+Arguments: grantee (a role; not PUBLIC and not a predefined one); capability: authenticator (postgrest_config, for the role PostgREST logs in as), requester (check_request, begin_request and what row security policies call), verifier (requester, and verify, authenticate, authorize, touch, heartbeat), issuer (mint, ensure, rotate, revoke, list keys), auditor (list, explain, metrics; nothing that writes), reconciler (issuer, and users, resources, roles), maintainer (maintain and what it calls, metrics) or admin (all).
+Result: created, updated (missing privileges were given again) or unchanged. Parallel callers all succeed.
+Errors: 42704 no such role; 42939 the role is reserved; 22023 no such capability; 40001 somebody else kept changing the same privileges.
+Example: SELECT keywright.grant_access(''app'', ''verifier'');';
+COMMENT ON FUNCTION keywright.revoke_access(text, text) IS
+'Takes a capability away: undoes exactly what grant_access gave and no other capability of the role still needs.
+Arguments: grantee and capability, as for grant_access.
+Result: true when something changed, false when the role did not hold the capability.
+Errors: 42704 no such role; 42939 the role is reserved; 22023 no such capability; 40001 somebody else kept changing the same privileges.
+Example: SELECT keywright.revoke_access(''app'', ''verifier'');';
+COMMENT ON FUNCTION keywright.list_access() IS
+'Lists who holds which capability. A role whose privileges were taken away by DROP OWNED holds none.
+Errors: none of its own.
+Example: SELECT * FROM keywright.list_access();';
+COMMENT ON FUNCTION keywright.list_audit_events(text, text, uuid, text, timestamptz, timestamptz, uuid, integer) IS
+'Lists what changed, newest first.
+Arguments: of_kind and of_id (only events of these objects); of_user (only what concerns this user: itself, its keys, its bindings); by_role (only what this role did, logged in or by SET ROLE); since (not older); before and before_id (older than these: the occurred_at and event_id of the last row of the page before); page_size (rows, 1 to 10000). Null: all.
+Result: occurred_at; event_id; event (created, updated, deleted, truncated, suspended, activated, minted, superseded, revoked, expired, purged, granted, undone); kind; id; name; user_id; columns (those that changed, no values); affected (how many objects the event stands for: statements on a tracked table, purges, and statements by hand on more than 1000 rows are one event); by_hand; session_user_name; role_name (the role in force); api_key_id (the key the transaction acted for); client_addr; transaction_id.
+Errors: 22023 page_size out of range.
+Example: SELECT occurred_at, event, kind, name, role_name FROM keywright.list_audit_events(''api_key'', :''key_id'');';
+COMMENT ON FUNCTION keywright.prune_audit_events(integer) IS
+'Deletes a batch of the oldest audit events that are older than the setting keywright.audit_retention, which only a superuser sets.
+Arguments: batch (the most rows to delete, 1 to 1000000).
+Result: the number of events deleted. Leaves an event of its own, when there were any.
+Errors: 22023 malformed argument; 42501 the client set keywright.audit_retention when it connected.
+Example: SELECT keywright.prune_audit_events();';
+COMMENT ON FUNCTION keywright.metrics() IS
+'Metrics in the manner of Prometheus: gauges, and counters where the name ends in _total. Works in READ ONLY transactions and on a standby, and stays cheap at any size: up to about 100000 rows of a table are counted, in some tens of milliseconds, and beyond that the planner''s estimate is given, which is as good as the last VACUUM or ANALYZE.
+Result: a row a series, by name: name; labels (an object of strings); value (never null). What has no value has no row.
+keywright_info{version}: 1. keywright_users: users that are not deleted. keywright_api_keys{state}: current (holds its name: neither revoked nor superseded; it may have expired) or retired. keywright_api_keys_next_expiry_timestamp_seconds: when the next current key expires; where the next 10000 to expire are all retired, a moment before which none does. keywright_api_keys_oldest_expired_timestamp_seconds: the oldest expiry that has passed, and so how far the purge lags. keywright_gateway_keys{state}: live or grace. keywright_gateway_key_last_heartbeat_timestamp_seconds{gateway_key}: by name. keywright_role_bindings, keywright_resources, keywright_authenticators. keywright_authenticator_differences{service}: rows of authenticator_status, 0 when in sync; service is empty for what was granted for a database that is gone. keywright_audit_events, keywright_audit_oldest_event_timestamp_seconds. keywright_notification_queue_usage_ratio: 0 to 1, of the whole server.
+Only where keywright is in shared_preload_libraries, and of this node since it started: keywright_verifications_total{kind,outcome}: verifications in this database, of an api_key active, malformed, unknown, wrong-secret, revoked, expired or user-inactive, of a gateway_key active, malformed, unknown, wrong-secret or expired; the first 64 databases that verify are counted. keywright_usage_last_flush_timestamp_seconds: what was noted in this database before then is in its table; no row on a standby. keywright_usage_slots{state}: places in memory, of the whole server: free, clean (written) or dirty (not written yet). keywright_usage_dropped_total: keys that were dropped because all places were dirty, of the whole server: what was noted of them since the last flush is lost, unless it was being written at that moment.
+Errors: none of its own.
+Example: SELECT name, labels, value FROM keywright.metrics();';
+COMMENT ON FUNCTION keywright.purge_gateway_keys() IS
+'Deletes gateway keys that were rotated away and whose grace is over, and heartbeats of keys that are gone.
+Result: the number of keys deleted.
+Errors: none of its own.
+Example: SELECT keywright.purge_gateway_keys();';
+COMMENT ON FUNCTION keywright.purge_api_key_usage(integer) IS
+'Deletes the usage of keys that are gone, one batch a call.
+Arguments: batch (the most rows to delete, 1 to 1000000). Rows that another session holds are left for the next call.
+Result: the number of rows deleted.
+Errors: 22023 malformed argument.
+Example: SELECT keywright.purge_api_key_usage();';
+COMMENT ON PROCEDURE keywright.maintain(interval, integer) IS
+'Purges API keys that have been dead for longer than retention, then the usage of keys that are gone, then gateway keys whose grace is over, then prunes audit events older than the setting keywright.audit_retention: with a commit a batch, so that it can be interrupted and called again at any time, and what it had committed stays. Call it outside a transaction block.
+Arguments: retention (as for purge_api_keys, 0 to 100 years; of keys only); batch (the most rows a commit, 1 to 1000000).
+Progress: the application_name of the session in pg_stat_activity, during each batch, is such as keywright.maintain: 30000 API keys purged.
+Errors: 22023 malformed argument; 42501 the client set keywright.audit_retention when it connected (the keys are purged by then).
+Example: CALL keywright.maintain();';
+
 SELECT keywright._admit(ARRAY[
-  'version()', '_admit(text[])', '_import_api_key(text,text,text,bytea,timestamp with time zone,timestamp with time zone,text[],text[])',
+  'version()', 'help(text)', '_admit(text[])', '_import_api_key(text,text,text,bytea,timestamp with time zone,timestamp with time zone,text[],text[])',
   'import_api_key(text,text,text,bytea,timestamp with time zone,timestamp with time zone,text[],text[])',
   '_users_status_time()', '_note_conflict(text,text,text,text,uuid)', '_users_replicated()',
   '_api_keys_replicated()', '_gateway_keys_replicated()', '_role_bindings_replicated()', '_resources_gone()', '_last_written_stays()'

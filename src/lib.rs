@@ -29,7 +29,7 @@
 
 #![allow(clippy::result_large_err, reason = "pgrx's ErrorReport is large, and leaves a function once")]
 
-use pgrx::{extension_sql_file, pg_guard, pg_module_magic};
+use pgrx::{extension_sql_file, pg_guard, pg_module_magic, pg_sys};
 
 mod access;
 mod api_key;
@@ -80,14 +80,20 @@ extension_sql_file!("../sql/schema/85_audit.sql", name = "audit", requires = ["a
 extension_sql_file!("../sql/schema/87_metrics.sql", name = "metrics", requires = ["audit"]);
 extension_sql_file!("../sql/schema/88_replication.sql", name = "replication", requires = ["metrics"]);
 extension_sql_file!("../sql/schema/90_maintenance.sql", name = "maintenance", requires = ["replication"]);
+extension_sql_file!("../sql/schema/95_help.sql", name = "help", requires = ["maintenance"]);
 extension_sql_file!("../sql/schema/99_privileges.sql", name = "privileges", finalize);
 
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    // Defining a setting can warn, and a warning lets a cancellation in: half of this done, each later call would do it again and fail.
+    // SAFETY: a counter of this process; an error takes it back to 0.
+    unsafe { pg_sys::InterruptHoldoffCount += 1 };
     error::no_backtraces();
     settings::define();
     probe::watch_relations();
     request::watch_transactions();
     usage::start();
     redaction::start();
+    // SAFETY: as above.
+    unsafe { pg_sys::InterruptHoldoffCount -= 1 };
 }

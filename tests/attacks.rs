@@ -41,17 +41,17 @@ fn crc32(text: &str) -> u32 {
     })
 }
 
-/// The checksum as the README describes it.
+/// The checksum as docs/tokens.md describes it.
 fn checksum(text: &str) -> String {
     const DIGITS: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let digit = |place: u32| DIGITS[(crc32(text) / 62u32.pow(place) % 62) as usize] as char;
     (0..6).rev().map(digit).collect()
 }
 
-/// What the README gives to scanners finds each token that is minted, in a line of text, and the checksum tells it from others.
+/// What docs/tokens.md gives to scanners finds each token that is minted, in a line of text, and the checksum tells it from others.
 #[test]
 fn a_leaked_token_is_found_by_the_published_patterns() {
-    let readme = include_str!("../README.md");
+    let readme = include_str!("../docs/tokens.md");
     let patterns: Vec<&str> =
         readme.split('`').filter(|code| code.starts_with(r"\bkw") && code.ends_with(r"\b")).collect();
     assert_eq!(patterns.len(), 2, "{patterns:?}");

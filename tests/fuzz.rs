@@ -17,7 +17,7 @@ const CAPABILITIES: [&str; 7] =
 
 /// The SQLSTATEs that may come out, and why.
 const FORESEEN: [(&str, &str); 52] = [
-    // Ours, by the table in README.md.
+    // Ours, by the table in docs/errors.md.
     ("22023", "malformed argument"),
     ("23502", "an id that is null in a tracked table"),
     ("23503", "in use, or the last owner"),

@@ -173,6 +173,7 @@ const FUNCTIONS: &[(&str, On)] = &[
             "heartbeat_gateway_key('00000000-0000-0000-0000-000000000000')",
         ),
     ),
+    ("help(text)", Reads("help()")),
     (
         "import_api_key(text,text,text,bytea,timestamp with time zone,timestamp with time zone,text[],text[])",
         Both(

@@ -139,7 +139,9 @@ fn an_upgraded_catalog_is_a_new_ones_and_all_data_lives_on() {
     assert!(
         added.iter().all(|row| {
             (row.starts_with("access_privileges: ")
-                && (row.contains("keywright.version()") || row.contains("keywright.import_api_key(")))
+                && ["version()", "import_api_key(", "help(text)"]
+                    .iter()
+                    .any(|new| row.contains(&format!("keywright.{new}"))))
                 || (row.starts_with("audit_events: ") && row.contains("access_"))
         }),
         "{added:?}"
@@ -159,6 +161,10 @@ fn an_upgraded_catalog_is_a_new_ones_and_all_data_lives_on() {
 
     // Who holds a capability may call what it has now; who lost all may not.
     assert_eq!(callers(&mut client, "version()"), "up_admin up_auditor up_maintainer up_reconciler");
+    assert_eq!(
+        callers(&mut client, "help(text)"),
+        "up_admin up_auditor up_authenticator up_issuer up_maintainer up_reconciler up_requester up_verifier"
+    );
     assert_eq!(callers(&mut client, IMPORT), "up_admin up_issuer up_reconciler");
     assert_eq!(callers(&mut client, "_admit(text[])"), "");
     client.batch_execute("SET SESSION AUTHORIZATION up_auditor").unwrap();
@@ -211,7 +217,7 @@ fn an_upgraded_catalog_is_a_new_ones_and_all_data_lives_on() {
 /// The library of this version, and the schema of the first: installed, but not upgraded yet.
 #[test]
 fn this_library_serves_the_schema_of_the_first_release() {
-    // README.md has them. maintain can not be called in a transaction block, and a trigger function not at all.
+    // docs/errors.md has them. maintain can not be called in a transaction block, and a trigger function not at all.
     const DOCUMENTED: [&str; 13] = [
         "00000", "22023", "23503", "23505", "23514", "28000", "42501", "42704", "42710", "42939", "55000",
         "2D000", "39P01",

@@ -88,6 +88,7 @@ fn no_wal_no_transaction_id_no_row_version() {
         "list_users()".into(),
         "list_access()".into(),
         "needs_first_user()".into(),
+        "help()".into(),
     ]
     .into_iter()
     .map(|call| format!("SELECT keywright.{call}"))

@@ -652,7 +652,7 @@ SELECT * FROM public.attempt('CREATE EXTENSION keywright', 'CREATE EXTENSION key
 ROLLBACK;
 SELECT public.unchanged();
 
--- A leaked token that no scanner finds: what the README gives to scanners matches what is minted, and finds it in a line of text.
+-- A leaked token that no scanner finds: what docs/tokens.md gives to scanners matches what is minted, and finds it in a line of text.
 SELECT count(*) AS minted, bool_and(token ~ '^kwk_[0-9A-Za-z]{10}-[0-9A-Za-z]{28}$') AS found FROM unnest(ARRAY[:'alices', :'bobs', :'revoked']) AS token;
 SELECT :'gateway' ~ '^kwg_[0-9A-Za-z]{39}$' AS found, 'export KEY=' || :'alices' || ' # prod' ~ '\mkwk_[0-9A-Za-z]{10}-[0-9A-Za-z]{28}\M' AS in_a_line;
 

@@ -4,7 +4,7 @@
 -- instead of moving into it.
 CREATE SCHEMA keywright;
 COMMENT ON SCHEMA keywright IS
-'Machine credentials. Call the functions; the tables are closed to all but their owner. Functions whose name starts with an underscore are internal. Give access with keywright.grant_access(grantee, capability).';
+'Machine credentials. Call the functions; the tables are closed to all but their owner. Functions whose name starts with an underscore are internal. Give access with keywright.grant_access(grantee, capability). The manual is SELECT * FROM keywright.help(topic).';
 
 CREATE FUNCTION keywright._writing() RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -67,4 +67,6 @@ CREATE FUNCTION keywright.version() RETURNS text
 LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'version_wrapper';
 COMMENT ON FUNCTION keywright.version() IS
-'The version of the library that this session has loaded. That of the schema is extversion in pg_extension; between installing a new library and ALTER EXTENSION keywright UPDATE they differ.';
+'The version of the library that this session has loaded. That of the schema is extversion in pg_extension; between installing a new library and ALTER EXTENSION keywright UPDATE they differ.
+Errors: none of its own.
+Example: SELECT keywright.version();';

@@ -136,7 +136,8 @@ COMMENT ON FUNCTION keywright.ensure_system_user(text, text, text[], text, text,
 'Makes sure that an active system user of this name exists and holds its roles: it can hold keys, has no other way to log in, and does not count as a first user.
 Arguments: username (1 to 32 characters, letters, digits and single dashes; case is not significant); email and display_name (null: leave as is); roles (held globally; empty: none; null: leave as they are); organization_role (held in every organization, also in one made later, from the moment keywright learns of it; empty: none; null: leave as is); managed_by (the calling reconciler; null: none).
 Result: user_id; outcome created, updated (drift was repaired, a suspension included) or unchanged (nothing was written, no lock taken); changes: what happened to roles, one object each with role, resource_type, resource_id (null for global) and action bound or unbound. Only what an earlier call of this function bound is ever unbound. Parallel callers all succeed.
-Errors: 23514 users_username_check; 22023 malformed argument; 42704 no such role; 42710 the name belongs to a human or service user, or the user to another manager.';
+Errors: 23514 users_username_check; 22023 malformed argument; 42704 no such role; 42710 the name belongs to a human or service user, or the user to another manager.
+Example: SELECT user_id, outcome FROM keywright.ensure_system_user(''deployer'', managed_by => ''control-plane'');';
 
 CREATE FUNCTION keywright.ensure_user(
   username text, email text, kind text DEFAULT 'human', db_role text DEFAULT NULL,
@@ -154,7 +155,8 @@ COMMENT ON FUNCTION keywright.ensure_user(text, text, text, text, text, text) IS
 'Makes sure that a human or service user of this name exists. A suspended user stays suspended.
 Arguments: username (1 to 32 characters, letters, digits and single dashes; case is not significant); email (empty: none; null: leave as is); kind (human or service); db_role (the Postgres role the user acts as; it must exist and be neither predefined nor superuser, BYPASSRLS, REPLICATION, CREATEROLE or CREATEDB; empty: none; null: leave as is); display_name (null: leave as is); managed_by (the calling reconciler; null: none).
 Result: user_id; outcome created, updated or unchanged (nothing was written, no lock taken). Parallel callers all succeed.
-Errors: 23514 users_username_check; 22023 malformed argument; 42704 db_role does not exist; 42939 db_role is reserved; 42501 db_role has an attribute that is refused; 42710 the user is of another kind or belongs to another manager.';
+Errors: 23514 users_username_check; 22023 malformed argument; 42704 db_role does not exist; 42939 db_role is reserved; 42501 db_role has an attribute that is refused; 42710 the user is of another kind or belongs to another manager.
+Example: SELECT user_id, outcome FROM keywright.ensure_user(''ada'', ''ada@example.org'');';
 
 CREATE FUNCTION keywright.suspend_user(username text) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -162,7 +164,8 @@ AS 'MODULE_PATHNAME', 'suspend_user_wrapper';
 COMMENT ON FUNCTION keywright.suspend_user(text) IS
 'Suspends a user: from the commit on none of its keys verifies, and none can be minted. The keys come back with activate_user.
 Result: true when something changed, false when the user was suspended already.
-Errors: 42704 no such user.';
+Errors: 42704 no such user.
+Example: SELECT keywright.suspend_user(''ada'');';
 
 CREATE FUNCTION keywright.activate_user(username text) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -170,7 +173,8 @@ AS 'MODULE_PATHNAME', 'activate_user_wrapper';
 COMMENT ON FUNCTION keywright.activate_user(text) IS
 'Ends a suspension.
 Result: true when something changed, false when the user was active already.
-Errors: 42704 no such user.';
+Errors: 42704 no such user.
+Example: SELECT keywright.activate_user(''ada'');';
 
 CREATE FUNCTION keywright.delete_user(username text) RETURNS uuid
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -178,7 +182,8 @@ AS 'MODULE_PATHNAME', 'delete_user_wrapper';
 COMMENT ON FUNCTION keywright.delete_user(text) IS
 'Deletes a user: revokes its keys in the same transaction and frees the name. The row and the id stay and are never used again.
 Result: the user_id that was deleted.
-Errors: 42704 no such user.';
+Errors: 42704 no such user.
+Example: SELECT keywright.delete_user(''ada'');';
 
 CREATE FUNCTION keywright.needs_first_user() RETURNS boolean
 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -186,7 +191,9 @@ AS $$
   SELECT NOT EXISTS (SELECT FROM keywright.users AS u WHERE u.kind = 'human' AND u.deleted_at IS NULL)
 $$;
 COMMENT ON FUNCTION keywright.needs_first_user() IS
-'True while no human user lives, whatever system and service users there are. A suspended human counts as living.';
+'True while no human user lives, whatever system and service users there are. A suspended human counts as living.
+Errors: none of its own.
+Example: SELECT keywright.needs_first_user();';
 
 CREATE FUNCTION keywright._user_id(username text) RETURNS uuid
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -213,4 +220,5 @@ $$;
 COMMENT ON FUNCTION keywright.list_users(boolean, text, integer) IS
 'Lists the users that are not deleted, by name without regard to case.
 Arguments: include_system (also list system users); after (the last username of the page before); page_size (rows, 1 to 10000).
-Errors: 22023 page_size out of range.';
+Errors: 22023 page_size out of range.
+Example: SELECT username, kind, status FROM keywright.list_users(include_system => true);';

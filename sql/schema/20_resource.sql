@@ -87,7 +87,8 @@ COMMENT ON FUNCTION keywright.register_resource_type(text, text, text) IS
 'Makes sure that a type of resource is registered. Permissions, scopes and allow-lists may name registered types only.
 Arguments: type (a word: a lower case letter, then at most 62 lower case letters, digits, dots, dashes and underscores); parent_type (the type its parents are of, registered before; the type itself where resources nest, as folders do; null: no parents); managed_by (the calling reconciler; null: none).
 Result: outcome created, updated or unchanged (nothing was written, no lock taken).
-Errors: 23514 resource_types_type_check; 22023 parent_type would make a circle or more than 16 levels, or a scope has this name as its first word; 42704 no such parent_type; 42710 the type is built in, belongs to another manager, or has resources with parents of another type.';
+Errors: 23514 resource_types_type_check; 22023 parent_type would make a circle or more than 16 levels, or a scope has this name as its first word; 42704 no such parent_type; 42710 the type is built in, belongs to another manager, or has resources with parents of another type.
+Example: SELECT keywright.register_resource_type(''workspace'', ''project'');';
 
 CREATE FUNCTION keywright.delete_resource_type(type text) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -95,7 +96,8 @@ AS 'MODULE_PATHNAME', 'delete_resource_type_wrapper';
 COMMENT ON FUNCTION keywright.delete_resource_type(text) IS
 'Deletes a type that nothing names.
 Result: true when something changed, false when there is no such type.
-Errors: 42710 the type is built in; 23503 resources, other types, roles, scopes or API keys name it.';
+Errors: 42710 the type is built in; 23503 resources, other types, roles, scopes or API keys name it.
+Example: SELECT keywright.delete_resource_type(''workspace'');';
 
 CREATE FUNCTION keywright.list_resource_types()
 RETURNS TABLE (type text, parent_type text, built_in boolean, managed_by text, created_at timestamptz)
@@ -103,7 +105,10 @@ LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog,
 AS $$
   SELECT t.type, t.parent_type, t.built_in, t.managed_by, t.created_at FROM keywright.resource_types AS t ORDER BY t.type
 $$;
-COMMENT ON FUNCTION keywright.list_resource_types() IS 'Lists the registered types of resources.';
+COMMENT ON FUNCTION keywright.list_resource_types() IS
+'Lists the registered types of resources.
+Errors: none of its own.
+Example: SELECT * FROM keywright.list_resource_types();';
 
 CREATE FUNCTION keywright._ensure_resource(
   type text, id text, parent_id text, name text, managed_by text, OUT outcome text)
@@ -126,7 +131,8 @@ COMMENT ON FUNCTION keywright.ensure_resource(text, text, text, text, text) IS
 'Makes sure that a resource exists. A new organization is bound to every system user that has an organization_role, in the same transaction.
 Arguments: type (registered); id (the application''s own, 1 to 255 bytes without white space, control characters and asterisks); parent_id (a resource of the type''s parent_type; at most 16 ancestors; empty: none; null: leave as is); name (for people to read, at most 128 bytes; null: leave as is); managed_by (the calling reconciler; null: none).
 Result: outcome created, updated or unchanged (nothing was written, no lock taken). Parallel callers all succeed.
-Errors: 23514 resources_id_check; 22023 malformed argument, a parent for a type that has none, a circle, or more than 16 ancestors; 42704 no such type or parent; 42710 the resource belongs to another manager; 40001 try again (in REPEATABLE READ).';
+Errors: 23514 resources_id_check; 22023 malformed argument, a parent for a type that has none, a circle, or more than 16 ancestors; 42704 no such type or parent; 42710 the resource belongs to another manager; 40001 try again (in REPEATABLE READ).
+Example: SELECT keywright.ensure_resource(''project'', ''rockets'', ''acme'');';
 
 CREATE FUNCTION keywright.ensure_resources(
   type text, ids text[], parent_ids text[] DEFAULT NULL, names text[] DEFAULT NULL) RETURNS bigint
@@ -136,7 +142,8 @@ COMMENT ON FUNCTION keywright.ensure_resources(text, text[], text[], text[]) IS
 'ensure_resource for many resources of one type, in one statement.
 Arguments: type (registered); ids; parent_ids and names (as many as ids, a null element for none; null: leave all as they are). A parent may come later, and is none until then.
 Result: the number of resources that were made or changed.
-Errors: 22023 malformed argument, arrays of different lengths, a parent for a type that has none, a circle, or more than 16 ancestors; 42704 no such type; 42710 a resource that would change belongs to a manager; 23514 resources_id_check.';
+Errors: 22023 malformed argument, arrays of different lengths, a parent for a type that has none, a circle, or more than 16 ancestors; 42704 no such type; 42710 a resource that would change belongs to a manager; 23514 resources_id_check.
+Example: SELECT keywright.ensure_resources(''project'', ''{rockets,boosters}'', ''{acme,acme}'');';
 
 CREATE FUNCTION keywright.delete_resource(type text, id text, with_children boolean DEFAULT false) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -145,7 +152,8 @@ COMMENT ON FUNCTION keywright.delete_resource(text, text, boolean) IS
 'Deletes a resource and the role bindings on it, in one transaction. A resource that is made again under the same id starts without bindings.
 Arguments: type; id; with_children (also delete all that lies below it).
 Result: true when something changed, false when there is no such resource.
-Errors: 42704 no such type; 23503 the resource has children and with_children is false.';
+Errors: 42704 no such type; 23503 the resource has children and with_children is false.
+Example: SELECT keywright.delete_resource(''project'', ''rockets'');';
 
 CREATE FUNCTION keywright.list_resources(
   type text, parent_id text DEFAULT NULL, after text DEFAULT NULL, page_size integer DEFAULT 100)
@@ -165,7 +173,8 @@ $$;
 COMMENT ON FUNCTION keywright.list_resources(text, text, text, integer) IS
 'Lists resources of a type, by id.
 Arguments: type; parent_id (only children of this parent; null: all); after (the last id of the page before); page_size (rows, 1 to 10000).
-Errors: 22023 page_size out of range.';
+Errors: 22023 page_size out of range.
+Example: SELECT resource_id, name FROM keywright.list_resources(''project'', ''acme'');';
 
 CREATE FUNCTION keywright.track_resource() RETURNS trigger
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -173,7 +182,8 @@ AS 'MODULE_PATHNAME', 'track_resource_wrapper';
 COMMENT ON FUNCTION keywright.track_resource() IS
 'Trigger function: keeps the resources of one type equal to the rows of an application''s table. track_table creates the triggers; one AFTER INSERT OR UPDATE OR DELETE ... FOR EACH ROW trigger works too, is slower for many rows at once, and where ids trade places leaves bindings with the id.
 Arguments: type; the column with the id (uuid, smallint, integer, bigint, text or varchar, or a domain over these); the column with the parent''s id, or empty; the column with the name, or empty.
-Errors: 39P01 not called as such a trigger; 42704 no such type; 42703 no such column; 42804 the column''s type is not supported; 23502 an id is null; 23514 resources_id_check; 22023 a circle, or more than 16 ancestors; 42710 a resource that would change belongs to a manager; 55000 TRUNCATE, which is refused: use DELETE.';
+Errors: 39P01 not called as such a trigger; 42704 no such type; 42703 no such column; 42804 the column''s type is not supported; 23502 an id is null; 23514 resources_id_check; 22023 a circle, or more than 16 ancestors; 42710 a resource that would change belongs to a manager; 55000 TRUNCATE, which is refused: use DELETE.
+Example: CREATE TRIGGER follow AFTER INSERT OR UPDATE OR DELETE ON projects FOR EACH ROW EXECUTE FUNCTION keywright.track_resource(''project'', ''id'', ''organization_id'', ''title'');';
 
 CREATE FUNCTION keywright._require_trackable(tracked regclass, column_name text) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -261,4 +271,5 @@ COMMENT ON FUNCTION keywright.track_table(regclass, text, text, text, text) IS
 Runs with the rights of the caller, who must own the table; the caller needs the capability reconciler or admin.
 Arguments: tracked; type (registered); id_column, parent_column and name_column (parent_column null: no parents are kept; name_column null: no names).
 Result: outcome created, updated or unchanged; resources_changed (resources made or changed by this call).
-Errors: those of track_resource; 42501 the caller is not the owner, or row security would hide rows from it.';
+Errors: those of track_resource; 42501 the caller is not the owner, or row security would hide rows from it.
+Example: SELECT * FROM keywright.track_table(''projects'', ''project'', ''id'', ''organization_id'', ''title'');';

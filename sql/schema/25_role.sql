@@ -159,7 +159,8 @@ COMMENT ON FUNCTION keywright.define_role(text, text[], integer, text) IS
 'Makes sure that a role exists with these permissions. Whoever holds it has the new ones from the commit on.
 Arguments: name (1 to 64 lower case letters, digits and single dashes; TYPE-owner owns resources of that type); permissions (type:action with a registered type, * on either side for any; 1 to 128); level (0 to 9, 0 the highest: with granted_by, only a role of a greater level than one''s own may be granted); managed_by (the calling reconciler; null: none).
 Result: outcome created, updated or unchanged (nothing was written, no lock taken).
-Errors: 23514 roles_name_check; 22023 malformed argument, with the nearest registered type; 42710 the role is built in or belongs to another manager.';
+Errors: 23514 roles_name_check; 22023 malformed argument, with the nearest registered type; 42710 the role is built in or belongs to another manager.
+Example: SELECT keywright.define_role(''deployer'', ''{project:read,project:update}'', 2);';
 
 CREATE FUNCTION keywright.delete_role(name text) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -167,7 +168,8 @@ AS 'MODULE_PATHNAME', 'delete_role_wrapper';
 COMMENT ON FUNCTION keywright.delete_role(text) IS
 'Deletes a role that nobody holds.
 Result: true when something changed, false when there is no such role.
-Errors: 42710 the role is built in; 23503 somebody holds it.';
+Errors: 42710 the role is built in; 23503 somebody holds it.
+Example: SELECT keywright.delete_role(''deployer'');';
 
 CREATE FUNCTION keywright.list_roles()
 RETURNS TABLE (
@@ -178,7 +180,10 @@ AS $$
   SELECT r.name, r.permissions, r.level, r.built_in, r.managed_by, r.created_at, r.updated_at
     FROM keywright.roles AS r ORDER BY r.level, r.name
 $$;
-COMMENT ON FUNCTION keywright.list_roles() IS 'Lists the roles, highest level first.';
+COMMENT ON FUNCTION keywright.list_roles() IS
+'Lists the roles, highest level first.
+Errors: none of its own.
+Example: SELECT name, level, permissions FROM keywright.list_roles();';
 
 CREATE FUNCTION keywright._define_scope(name text, permissions text[], managed_by text, OUT outcome text)
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -199,7 +204,8 @@ COMMENT ON FUNCTION keywright.define_scope(text, text[], text) IS
 'Makes sure that a scope of this name stands for these permissions. Keys that carry the name have the new ones from the commit on.
 Arguments: name (a word, or two joined by a colon of which the first is no type of resource); permissions (type:action with a registered type, * on either side for any; 1 to 128); managed_by (the calling reconciler; null: none).
 Result: outcome created, updated or unchanged (nothing was written, no lock taken).
-Errors: 23514 scopes_name_check; 22023 malformed argument, with the nearest registered type, or a name that reads as a permission; 42710 the scope is built in or belongs to another manager.';
+Errors: 23514 scopes_name_check; 22023 malformed argument, with the nearest registered type, or a name that reads as a permission; 42710 the scope is built in or belongs to another manager.
+Example: SELECT keywright.define_scope(''ci'', ''{project:read}'');';
 
 CREATE FUNCTION keywright.delete_scope(name text) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -207,7 +213,8 @@ AS 'MODULE_PATHNAME', 'delete_scope_wrapper';
 COMMENT ON FUNCTION keywright.delete_scope(text) IS
 'Deletes a scope that no API key carries.
 Result: true when something changed, false when there is no such scope.
-Errors: 42710 the scope is built in; 23503 an API key carries it, or did until it was revoked or expired and is not purged yet.';
+Errors: 42710 the scope is built in; 23503 an API key carries it, or did until it was revoked or expired and is not purged yet.
+Example: SELECT keywright.delete_scope(''ci'');';
 
 CREATE FUNCTION keywright.list_scopes()
 RETURNS TABLE (
@@ -217,7 +224,10 @@ AS $$
   SELECT s.name, s.permissions, s.built_in, s.managed_by, s.created_at, s.updated_at
     FROM keywright.scopes AS s ORDER BY s.name
 $$;
-COMMENT ON FUNCTION keywright.list_scopes() IS 'Lists the registered scopes.';
+COMMENT ON FUNCTION keywright.list_scopes() IS
+'Lists the registered scopes.
+Errors: none of its own.
+Example: SELECT * FROM keywright.list_scopes();';
 
 CREATE FUNCTION keywright.bind_role(
   username text, role text, resource_type text DEFAULT NULL, resource_id text DEFAULT NULL,
@@ -228,7 +238,8 @@ COMMENT ON FUNCTION keywright.bind_role(text, text, text, text, text, text) IS
 'Makes sure that a user holds a role, globally or on one resource and all that lies below it.
 Arguments: username; role; resource_type and resource_id (both null: globally); granted_by (the user on whose authority the role is granted: active, holding there, globally or on the resource or above it, a role of a smaller level than the one granted, and every permission of the one granted; null: the caller''s own authority); managed_by (the calling reconciler; null: none).
 Result: binding_id; outcome created, updated (a binding that ensure_system_user made now stays when that call no longer wants it, or a manager took over one that nobody managed) or unchanged (nothing was written, no lock taken). Parallel callers all succeed.
-Errors: 22023 malformed argument; 42704 no such user, role, resource or granter; 42501 granted_by may not grant this role there; 40001 try again (in REPEATABLE READ).';
+Errors: 22023 malformed argument; 42704 no such user, role, resource or granter; 42501 granted_by may not grant this role there; 40001 try again (in REPEATABLE READ).
+Example: SELECT outcome FROM keywright.bind_role(''ada'', ''project-editor'', ''organization'', ''acme'');';
 
 CREATE FUNCTION keywright._unbind_role(
   username text, role text, resource_type text, resource_id text,
@@ -259,7 +270,8 @@ COMMENT ON FUNCTION keywright.unbind_role(text, text, text, text) IS
 'Takes a role away from a user where it was bound: globally, or on one resource. The last active user that holds TYPE-owner on a resource of that type can not be unbound, also when two calls try at once.
 Arguments: username; role; resource_type and resource_id (both null: globally).
 Result: true when something changed, false when there was no such binding.
-Errors: 42704 no such user or role; 22023 malformed argument; 23503 role_bindings_last_owner.';
+Errors: 42704 no such user or role; 22023 malformed argument; 23503 role_bindings_last_owner.
+Example: SELECT keywright.unbind_role(''ada'', ''project-editor'', ''organization'', ''acme'');';
 
 CREATE FUNCTION keywright.list_role_bindings(
   OUT binding_id uuid, INOUT username text DEFAULT NULL, INOUT role text DEFAULT NULL, OUT scope text,
@@ -293,7 +305,8 @@ COMMENT ON FUNCTION keywright.list_role_bindings(text, text, text, text, uuid, i
 'Lists who holds which role where, by binding_id.
 Arguments: username, role, resource_type, resource_id (only these; null: all); after (the last binding_id of the page before); page_size (rows, 1 to 10000).
 Result: among others scope (global or resource), and level and permissions of the role.
-Errors: 42704 no such user; 22023 page_size out of range.';
+Errors: 42704 no such user; 22023 page_size out of range.
+Example: SELECT username, role, resource_type, resource_id FROM keywright.list_role_bindings(''ada'');';
 
 CREATE FUNCTION keywright.has_permission(
   username text, permission text, resource_type text DEFAULT NULL, resource_id text DEFAULT NULL) RETURNS boolean
@@ -303,4 +316,5 @@ COMMENT ON FUNCTION keywright.has_permission(text, text, text, text) IS
 'Tells whether the roles of a user cover a permission. A global binding covers everything, a binding on a resource covers it and what lies below it; the union counts, and nothing denies. What is not there is not permitted. Sees a change from the moment it commits.
 Arguments: username; permission (type:action; with * for either: whether all of them are covered); resource_type and resource_id (both null: whether it is covered everywhere; only one null: false). A resource that is not registered lies below nothing.
 Result: true or false; false for a suspended user.
-Errors: 22023 malformed argument; 42704 no such user.';
+Errors: 22023 malformed argument; 42704 no such user.
+Example: SELECT keywright.has_permission(''ada'', ''project:update'', ''project'', ''rockets'');';

@@ -158,7 +158,8 @@ COMMENT ON FUNCTION keywright.mint_api_key(text, text, text[], text[], interval,
 'Mints an API key. The token is in the result and nowhere else; it can not be shown again.
 Arguments: username (the owner); name (1 to 64 lower case letters, digits and single dashes, unique per user among live keys); scopes (registered scopes, and permissions type:action with a registered type, * on either side for any; 1 to 128); allow_list (entries type:id with a registered type, * on either side for any; 1 to 128); lifetime (more than 0, at most 100 years and keywright.max_api_key_lifetime); managed_by (the calling reconciler; null: none).
 Result: key_id; token (43 characters, or 33 while keywright.api_key_brand is empty); expires_at.
-Errors: 23514 api_keys_name_check; 23505 api_keys_name_idx; 22023 malformed argument, with the nearest registered scope or type; 42704 no such user; 55000 the user is suspended.';
+Errors: 23514 api_keys_name_check; 23505 api_keys_name_idx; 22023 malformed argument, with the nearest registered scope or type; 42704 no such user; 55000 the user is suspended.
+Example: SELECT key_id, token FROM keywright.mint_api_key(''ada'', ''ci'', scopes => ''{project:read}'', lifetime => ''90 days'');';
 
 CREATE FUNCTION keywright._first_misnamed(names text[]) RETURNS integer
 LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -210,7 +211,8 @@ COMMENT ON FUNCTION keywright.mint_api_keys(text[], text[], text[], text[], inte
 'Mints many API keys in one statement: all of them or none. The tokens are in the result and nowhere else; they can not be shown again.
 Arguments: usernames and names (as many of each, at most 100000: the owner and the name of each key); the others as for mint_api_key, the same for every key.
 Result: a row per key, in order: ordinality (from 1), username, name, key_id, token, expires_at. No row for empty arrays. More than 1000 keys leave one audit event and one notification for all.
-Errors: 23514 api_keys_name_check; 23505 api_keys_name_idx, also when a name is asked for twice; 22023 malformed argument; 42704 no such user; 55000 a user is suspended.';
+Errors: 23514 api_keys_name_check; 23505 api_keys_name_idx, also when a name is asked for twice; 22023 malformed argument; 42704 no such user; 55000 a user is suspended.
+Example: SELECT username, name, token FROM keywright.mint_api_keys(''{ada,ada}'', ''{one,two}'');';
 
 CREATE FUNCTION keywright._import_api_key(
   username text, name text, key_id text, digest bytea, expires_at timestamptz, created_at timestamptz, scopes text[],
@@ -247,7 +249,8 @@ COMMENT ON FUNCTION keywright.import_api_key(text, text, text, bytea, timestampt
 'Takes over an API key that another system minted, by the hash of its secret: its token goes on verifying, and from then on is revoked, expires, is audited and rotated here. A token of the form {key_id}-{22 letters and digits} verifies as it is; any other by verify_api_key_digest. No hash tells whether the secret was random: import only keys whose secrets were, with at least 112 bits.
 Arguments: username (the owner); name (as for mint_api_key); key_id (10 letters and digits); digest (SHA-256 of the secret, 32 bytes; not the token); expires_at (in the future, at most 100 years and keywright.max_api_key_lifetime away); created_at (in the past; null: now; a rotation gives the successor the lifetime from there to expires_at); scopes and allow_list (as for mint_api_key). The key belongs to no manager.
 Result: imported; or unchanged when the key is there already with this secret and owner: nothing was written, and what has become of it since stays, a revocation too.
-Errors: 23514 api_keys_name_check; 23505 api_keys_pkey another key has the id, api_keys_name_idx; 22023 malformed argument, or a digest that is none or of something that can be guessed, never repeated; 42704 no such user; 55000 the user is suspended.';
+Errors: 23514 api_keys_name_check; 23505 api_keys_pkey another key has the id, api_keys_name_idx; 22023 malformed argument, or a digest that is none or of something that can be guessed, never repeated; 42704 no such user; 55000 the user is suspended.
+Example: SELECT keywright.import_api_key(''ada'', ''old'', ''4hQx0mTz9B'', :''digest'', expires_at => now() + interval ''30 days'');';
 
 CREATE FUNCTION keywright._ensure_api_key(
   username text, name text, existing_token text, scopes text[], allow_list text[], lifetime interval,
@@ -276,7 +279,8 @@ COMMENT ON FUNCTION keywright.ensure_api_key(text, text, text, text[], text[], i
 'Makes sure that whoever calls holds a live key of this name: keeps the token it is handed when it is this user''s live key of that name with these scopes and allow-list and more than renew_before left; otherwise mints a successor and revokes what went before, in one transaction. A rotation first waits 0.1 seconds, so that calls made at the same moment are seen as such.
 Arguments: as for mint_api_key; existing_token (what the caller has stored; null or empty: nothing); renew_before (rotate when no more than this is left; shorter than lifetime).
 Result: key_id; token (the one to use from now on; null when the outcome is concurrent); outcome kept (nothing was written), minted, rotated, or concurrent (another call for the same key minted while this one ran: read your store again and call again later); reason: null for kept, else missing, malformed, unknown, wrong-user, wrong-name, revoked, superseded, expired, scopes-changed, allow-list-changed or expiring; expires_at.
-Errors: 23514 api_keys_name_check; 22023 malformed argument; 42704 no such user; 55000 the user is suspended; 42710 the key belongs to another manager.';
+Errors: 23514 api_keys_name_check; 22023 malformed argument; 42704 no such user; 55000 the user is suspended; 42710 the key belongs to another manager.
+Example: SELECT token, outcome, reason FROM keywright.ensure_api_key(''ada'', ''laptop'', :''token'', lifetime => ''90 days'', renew_before => ''14 days'');';
 
 -- Per request or per row: these parse no SQL and read with the caller''s own rights nothing at all, so they
 -- carry neither SECURITY DEFINER nor a search_path.
@@ -301,7 +305,9 @@ AS 'MODULE_PATHNAME', 'verify_api_key_wrapper';
 COMMENT ON FUNCTION keywright.verify_api_key(text) IS
 'Tells whether a token is a live API key, and whose (RFC 7662). Never raises on any input, writes nothing, and sees a revocation from the moment it commits, also inside a REPEATABLE READ or long transaction.
 Arguments: token (anything).
-Result: always one row: active; then, only if active, key_id, user_id, username, name, scopes, allow_list and expires_at. An inactive token gives nulls whatever the cause.';
+Result: always one row: active; then, only if active, key_id, user_id, username, name, scopes, allow_list and expires_at. An inactive token gives nulls whatever the cause.
+Errors: none, whatever the token.
+Example: SELECT active, username, name, scopes FROM keywright.verify_api_key(:''token'');';
 
 CREATE FUNCTION keywright.verify_api_keys(
   tokens text[],
@@ -312,7 +318,9 @@ LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 ROWS 100
 AS 'MODULE_PATHNAME', 'verify_api_keys_wrapper';
 COMMENT ON FUNCTION keywright.verify_api_keys(text[]) IS
 'verify_api_key for many tokens at once, all under one snapshot.
-Result: one row per element, in order: ordinality (from 1), then the columns of verify_api_key. No row for a null or empty array.';
+Result: one row per element, in order: ordinality (from 1), then the columns of verify_api_key. No row for a null or empty array.
+Errors: none, whatever the tokens.
+Example: SELECT ordinality, active, username FROM keywright.verify_api_keys(ARRAY[:''token'', ''anything'']);';
 
 CREATE FUNCTION keywright.verify_api_key_digest(key_id text, digest bytea) RETURNS keywright.verified_api_key
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100
@@ -320,7 +328,9 @@ AS 'MODULE_PATHNAME', 'verify_api_key_digest_wrapper';
 COMMENT ON FUNCTION keywright.verify_api_key_digest(text, bytea) IS
 'verify_api_key for callers that do not want to send the secret to the database.
 Arguments: key_id (the 10 characters after the brand); digest (SHA-256 of the 22-character secret, 32 bytes). Whoever can read the stored hashes could pass one here: the caller must compute it from a token it was shown.
-Result: the row of verify_api_key.';
+Result: the row of verify_api_key.
+Errors: none, whatever the arguments.
+Example: SELECT active, username FROM keywright.verify_api_key_digest(:''key_id'', :''digest'');';
 
 CREATE FUNCTION keywright.authenticate_api_key(token text) RETURNS keywright.verified_api_key
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100
@@ -328,7 +338,8 @@ AS 'MODULE_PATHNAME', 'authenticate_api_key_wrapper';
 COMMENT ON FUNCTION keywright.authenticate_api_key(text) IS
 'verify_api_key that raises instead of answering false.
 Result: the row of verify_api_key, active always true.
-Errors: 28000 the token is not a live API key, one message whatever the cause.';
+Errors: 28000 the token is not a live API key, one message whatever the cause.
+Example: SELECT username, name, scopes FROM keywright.authenticate_api_key(:''token'');';
 
 CREATE FUNCTION keywright.authorize_api_key(token text, permission text, resource text DEFAULT NULL)
 RETURNS keywright.verified_api_key
@@ -338,7 +349,8 @@ COMMENT ON FUNCTION keywright.authorize_api_key(text, text, text) IS
 'authenticate_api_key and a permission check in one call, under one snapshot. Permitted is what the scopes of the key, its allow-list and the roles of its owner all cover.
 Arguments: token; permission (type:action); resource (type:id; null: everywhere). An entry of an allow-list and a role binding cover a resource and what lies below it. A resource that is not registered lies below nothing.
 Result: the row of verify_api_key, active always true.
-Errors: 22023 malformed permission or resource; 28000 the token is not a live API key, one message whatever the cause; 42501 the key is good and the permission not covered, DETAIL names it and by what it is not covered. A failing look-up is an error of its own, never one of these.';
+Errors: 22023 malformed permission or resource; 28000 the token is not a live API key, one message whatever the cause; 42501 the key is good and the permission not covered, DETAIL names it and by what it is not covered. A failing look-up is an error of its own, never one of these.
+Example: SELECT username, name FROM keywright.authorize_api_key(:''token'', ''project:read'', ''project:rockets'');';
 
 CREATE FUNCTION keywright.explain_api_key(
   token text,
@@ -348,7 +360,9 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalo
 AS 'MODULE_PATHNAME', 'explain_api_key_wrapper';
 COMMENT ON FUNCTION keywright.explain_api_key(text) IS
 'The true cause why a token verifies or not, for an auditor.
-Result: cause: active, missing, malformed (form or checksum), unknown, wrong-secret, revoked, superseded (rotated away and still presented: reuse), expired, user-suspended or user-deleted; then what is known of the key. With a wrong secret nothing but cause and key_id is told.';
+Result: cause: active, missing, malformed (form or checksum), unknown, wrong-secret, revoked, superseded (rotated away and still presented: reuse), expired, user-suspended or user-deleted; then what is known of the key. With a wrong secret nothing but cause and key_id is told.
+Errors: none, whatever the token.
+Example: SELECT cause, key_id, revoke_reason FROM keywright.explain_api_key(:''token'');';
 
 CREATE FUNCTION keywright.rotate_api_key(
   INOUT key_id text, grace interval DEFAULT '0',
@@ -359,7 +373,8 @@ COMMENT ON FUNCTION keywright.rotate_api_key(text, interval) IS
 'Mints a successor with the same name, scopes, allow-list and lifetime, capped by keywright.max_api_key_lifetime.
 Arguments: key_id (the key to replace; it must be live); grace (how long the old token lives on, 0 or more; never past its own expiry).
 Result: key_id, token and expires_at of the successor; predecessor_id; predecessor_expires_at (when the old token dies).
-Errors: 22023 malformed argument; 42704 no such key; 55000 the key is revoked, superseded or expired, or its owner suspended.';
+Errors: 22023 malformed argument; 42704 no such key; 55000 the key is revoked, superseded or expired, or its owner suspended.
+Example: SELECT token, predecessor_expires_at FROM keywright.rotate_api_key(:''key_id'', grace => ''1 hour'');';
 
 CREATE FUNCTION keywright.revoke_api_key(key_id text, reason text DEFAULT NULL) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -368,22 +383,27 @@ COMMENT ON FUNCTION keywright.revoke_api_key(text, text) IS
 'Revokes a key for good (RFC 7009): dead for every session from the commit on. The row stays until it is purged.
 Arguments: key_id; reason (free text for people; never put a token in it).
 Result: true when something changed, false when the key was revoked already.
-Errors: 22023 malformed key_id; 42704 no such key.';
+Errors: 22023 malformed key_id; 42704 no such key.
+Example: SELECT keywright.revoke_api_key(:''key_id'', ''laptop stolen'');';
 
 CREATE FUNCTION keywright.revoke_user_api_keys(username text, reason text DEFAULT NULL) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'revoke_user_api_keys_wrapper';
 COMMENT ON FUNCTION keywright.revoke_user_api_keys(text, text) IS
 'Revokes every key of a user that is not revoked yet.
+Arguments: username; reason (free text for people; never put a token in it).
 Result: true when something changed.
-Errors: 42704 no such user.';
+Errors: 42704 no such user.
+Example: SELECT keywright.revoke_user_api_keys(''ada'', ''left the company'');';
 
 CREATE FUNCTION keywright.revoke_leaked_api_key(token text) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'revoke_leaked_api_key_wrapper';
 COMMENT ON FUNCTION keywright.revoke_leaked_api_key(text) IS
 'Revokes the key whose token was found in the wild; the reason is set to leaked. Both id and secret must be right.
-Result: true when something changed; false when the token is no key, or its key was revoked already (RFC 7009: no error).';
+Result: true when something changed; false when the token is no key, or its key was revoked already (RFC 7009: no error).
+Errors: none of its own, whatever the token.
+Example: SELECT keywright.revoke_leaked_api_key(:''token'');';
 
 CREATE FUNCTION keywright.expire_api_key(key_id text) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -391,7 +411,8 @@ AS 'MODULE_PATHNAME', 'expire_api_key_wrapper';
 COMMENT ON FUNCTION keywright.expire_api_key(text) IS
 'Lets a key expire now. An earlier expiry is left as it is.
 Result: true when something changed, false when the key was dead already.
-Errors: 22023 malformed key_id; 42704 no such key.';
+Errors: 22023 malformed key_id; 42704 no such key.
+Example: SELECT keywright.expire_api_key(:''key_id'');';
 
 CREATE FUNCTION keywright.list_api_keys(
   OUT key_id text, OUT user_id uuid, INOUT username text DEFAULT NULL,
@@ -428,7 +449,8 @@ COMMENT ON FUNCTION keywright.list_api_keys(text, boolean, text, integer) IS
 'Lists API keys without any secret, by key_id.
 Arguments: username (only this user''s keys; null: all); include_inactive (also keys that no longer live); after (the last key_id of the page before); page_size (rows, 1 to 10000).
 Result: among others state: active, superseded (a successor holds the name; alive until expires_at), expired or revoked.
-Errors: 42704 no such user; 22023 page_size out of range.';
+Errors: 42704 no such user; 22023 page_size out of range.
+Example: SELECT key_id, name, state, expires_at FROM keywright.list_api_keys(''ada'', include_inactive => true);';
 
 CREATE FUNCTION keywright.purge_api_keys(retention interval DEFAULT '7 days', batch integer DEFAULT 10000) RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -437,4 +459,5 @@ COMMENT ON FUNCTION keywright.purge_api_keys(interval, integer) IS
 'Deletes keys that expired or were revoked longer than retention ago, one batch a call.
 Arguments: retention (0 or more); batch (the most rows to delete, 1 to 1000000). Keys that another session holds are left for the next call.
 Result: the number of keys deleted.
-Errors: 22023 malformed argument.';
+Errors: 22023 malformed argument.
+Example: SELECT keywright.purge_api_keys(''30 days'');';

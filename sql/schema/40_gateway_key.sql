@@ -156,7 +156,8 @@ COMMENT ON FUNCTION keywright.mint_gateway_key(text, text) IS
 'Mints a gateway key. The token is in the result and nowhere else; it can not be shown again.
 Arguments: name (1 to 64 lower case letters, digits and single dashes); managed_by (the calling reconciler; null: none).
 Result: gateway_key_id; name; secret_prefix (the public first 11 characters); token (43 characters); created_at.
-Errors: 23514 gateway_keys_name_check; 23505 gateway_keys_name_idx; 22023 malformed argument.';
+Errors: 23514 gateway_keys_name_check; 23505 gateway_keys_name_idx; 22023 malformed argument.
+Example: SELECT name, token FROM keywright.mint_gateway_key(''edge-2'');';
 
 CREATE FUNCTION keywright._ensure_gateway_key(
   name text, existing_token text, managed_by text,
@@ -183,7 +184,8 @@ COMMENT ON FUNCTION keywright.ensure_gateway_key(text, text, text) IS
 'Makes sure that whoever calls holds the live gateway key of this name: keeps the token it is handed when it is, otherwise mints a successor and ends what went before, in one transaction. A rotation first waits 0.1 seconds, as that of ensure_api_key does.
 Arguments: name (as for mint_gateway_key); existing_token (what the caller has stored; null or empty: nothing); managed_by (the calling reconciler; null: none).
 Result: gateway_key_id; name; secret_prefix; token (the one to use from now on; null when the outcome is concurrent); outcome kept (nothing was written), minted, rotated or concurrent (another call for the same key minted while this one ran: read your store again and call again later); reason: null for kept, else missing, malformed, unknown, wrong-name or superseded; created_at.
-Errors: 23514 gateway_keys_name_check; 22023 malformed argument; 42710 the key belongs to another manager.';
+Errors: 23514 gateway_keys_name_check; 22023 malformed argument; 42710 the key belongs to another manager.
+Example: SELECT token, outcome, reason FROM keywright.ensure_gateway_key(''edge-1'', :''token'');';
 
 CREATE FUNCTION keywright.rotate_gateway_key(
   OUT gateway_key_id uuid, INOUT name text, grace interval DEFAULT '0',
@@ -195,7 +197,8 @@ COMMENT ON FUNCTION keywright.rotate_gateway_key(text, interval) IS
 'Mints a successor of the same name.
 Arguments: name; grace (how long the old token lives on, 0 or more).
 Result: as mint_gateway_key, then predecessor_id and predecessor_expires_at (when the old token dies, and heartbeats of its id with it).
-Errors: 22023 malformed argument; 42704 no such key.';
+Errors: 22023 malformed argument; 42704 no such key.
+Example: SELECT token, predecessor_expires_at FROM keywright.rotate_gateway_key(''edge-1'', grace => ''1 hour'');';
 
 CREATE FUNCTION keywright.list_gateway_keys()
 RETURNS TABLE (
@@ -211,7 +214,9 @@ AS $$
 $$;
 COMMENT ON FUNCTION keywright.list_gateway_keys() IS
 'Lists the gateway keys that verify, without any secret, oldest first.
-Result: among others last_heartbeat_at (null: never heard of on this node) and expires_at (null, but for a rotated key within its grace).';
+Result: among others last_heartbeat_at (null: never heard of on this node) and expires_at (null, but for a rotated key within its grace).
+Errors: none of its own.
+Example: SELECT name, secret_prefix, last_heartbeat_at FROM keywright.list_gateway_keys();';
 
 CREATE FUNCTION keywright.delete_gateway_key(
   name_or_id text,
@@ -223,7 +228,8 @@ COMMENT ON FUNCTION keywright.delete_gateway_key(text) IS
 'Deletes a gateway key, and with the key that holds a name also those it superseded that are still in their grace.
 Arguments: name_or_id (a name, without regard to case, or else a gateway_key_id).
 Result: the row that was deleted.
-Errors: 42704 no such key.';
+Errors: 42704 no such key.
+Example: SELECT name FROM keywright.delete_gateway_key(''edge-1'');';
 
 CREATE FUNCTION keywright.verify_gateway_key(
   token text, OUT active boolean, OUT gateway_key_id uuid, OUT name text)
@@ -232,7 +238,9 @@ AS 'MODULE_PATHNAME', 'verify_gateway_key_wrapper';
 COMMENT ON FUNCTION keywright.verify_gateway_key(text) IS
 'Tells whether a token is a live gateway key. Never raises on any input, writes nothing, and sees a deletion from the moment it commits.
 Arguments: token (anything).
-Result: always one row: active; then, only if active, gateway_key_id and name.';
+Result: always one row: active; then, only if active, gateway_key_id and name.
+Errors: none, whatever the token.
+Example: SELECT active, name FROM keywright.verify_gateway_key(:''token'');';
 
 CREATE FUNCTION keywright.heartbeat_gateway_key(gateway_key_id uuid) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -240,4 +248,5 @@ AS 'MODULE_PATHNAME', 'heartbeat_gateway_key_wrapper';
 COMMENT ON FUNCTION keywright.heartbeat_gateway_key(uuid) IS
 'Notes that the holder of a key is alive. Call it every minute or so. It never waits for another heartbeat.
 Result: true; false when the key is gone, so that a live session ends itself.
-Errors: 22023 gateway_key_id is null.';
+Errors: 22023 gateway_key_id is null.
+Example: SELECT keywright.heartbeat_gateway_key(:''gateway_key_id'');';

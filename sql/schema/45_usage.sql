@@ -54,7 +54,8 @@ COMMENT ON FUNCTION keywright.key_usage(text, text, integer) IS
 'When API keys were used, as far as this node knows: what was written, and up to this moment what is in memory. Works in READ ONLY transactions and on a standby.
 Arguments: username (only this user''s keys; null: all); after (the last key_id of the page before); page_size (rows, 1 to 10000).
 Result: a row for every key that is not purged, dead or alive, by key_id: key_id; last_used_at (when it was last accepted); last_presented_at (when its id was last presented, also with a wrong secret, expired or revoked). Null: never, or not while it was noted.
-Errors: 42704 no such user; 22023 page_size out of range.';
+Errors: 42704 no such user; 22023 page_size out of range.
+Example: SELECT key_id, last_used_at FROM keywright.key_usage(''ada'');';
 
 CREATE FUNCTION keywright.touch_api_key(key_id text) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -63,4 +64,5 @@ COMMENT ON FUNCTION keywright.touch_api_key(text) IS
 'Notes that a key was used, or if it is dead, presented: for servers where keywright is not in shared_preload_libraries, so that verification notes nothing, and for callers that remember what they verified. Where it is, this notes in memory as verification does. Where it is not, this writes, at most once a minute a key, and never waits for another call.
 Arguments: key_id.
 Result: true; false when there is no such key.
-Errors: 22023 malformed key_id; 25006 on a standby and in a READ ONLY transaction, where there is something to write.';
+Errors: 22023 malformed key_id; 25006 on a standby and in a READ ONLY transaction, where there is something to write.
+Example: SELECT keywright.touch_api_key(:''key_id'');';

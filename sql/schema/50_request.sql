@@ -10,25 +10,32 @@ AS 'MODULE_PATHNAME', 'begin_request_wrapper';
 COMMENT ON FUNCTION keywright.begin_request(text) IS
 'Makes the current transaction act for the API key of this token, for row security policies to ask: until the transaction ends, the subtransaction it was called in is rolled back, or it is called again. Writes nothing, and switches no role.
 Result: key_id, user_id and username of the key; db_role of its owner, null when there is none.
-Errors: 28000 the token is not a live API key, one message whatever the cause; what was in force before is left.';
+Errors: 28000 the token is not a live API key, one message whatever the cause; what was in force before is left.
+Example: SELECT username, db_role FROM keywright.begin_request(:''token'');';
 
 CREATE FUNCTION keywright.current_user_id() RETURNS uuid
 LANGUAGE c STABLE PARALLEL RESTRICTED COST 10
 AS 'MODULE_PATHNAME', 'current_user_id_wrapper';
 COMMENT ON FUNCTION keywright.current_user_id() IS
-'The owner of the API key this transaction acts for; null when there is none, or once the key is revoked or expired or its owner suspended.';
+'The owner of the API key this transaction acts for; null when there is none, or once the key is revoked or expired or its owner suspended.
+Errors: none of its own.
+Example: SELECT keywright.current_user_id();';
 
 CREATE FUNCTION keywright.current_api_key_id() RETURNS text
 LANGUAGE c STABLE PARALLEL RESTRICTED COST 10
 AS 'MODULE_PATHNAME', 'current_api_key_id_wrapper';
 COMMENT ON FUNCTION keywright.current_api_key_id() IS
-'The API key this transaction acts for; null as current_user_id.';
+'The API key this transaction acts for; null as current_user_id.
+Errors: none of its own.
+Example: SELECT keywright.current_api_key_id();';
 
 CREATE FUNCTION keywright.current_scopes() RETURNS text[]
 LANGUAGE c STABLE PARALLEL RESTRICTED COST 10
 AS 'MODULE_PATHNAME', 'current_scopes_wrapper';
 COMMENT ON FUNCTION keywright.current_scopes() IS
-'The scopes of the API key this transaction acts for; null as current_user_id.';
+'The scopes of the API key this transaction acts for; null as current_user_id.
+Errors: none of its own.
+Example: SELECT keywright.current_scopes();';
 
 CREATE FUNCTION keywright.is_permitted(
   permission text, resource_type text DEFAULT NULL, resource_id text DEFAULT NULL) RETURNS boolean
@@ -38,7 +45,8 @@ COMMENT ON FUNCTION keywright.is_permitted(text, text, text) IS
 'Tells whether the API key this transaction acts for permits something: its scopes, its allow-list and the roles of its owner must all cover it. For row security policies; sees a revocation from the moment it commits, also in the middle of a statement (where the arguments are constant, Postgres asks once a statement).
 Arguments: permission (type:action); resource_type and resource_id (both null: everywhere; only one null: false). An entry of an allow-list and a role binding cover a resource and what lies below it. A resource that is not registered lies below nothing.
 Result: true or false; false when the transaction acts for no key, or for one that is no longer live.
-Errors: 22023 malformed permission.';
+Errors: 22023 malformed permission.
+Example: SELECT keywright.is_permitted(''project:read'', ''project'', ''rockets'');';
 
 -- Invoker on purpose: a role can not be switched inside SECURITY DEFINER, and whether this session may is for
 -- Postgres to say.
@@ -99,4 +107,5 @@ $$;
 COMMENT ON FUNCTION keywright.check_request() IS
 'For PostgREST''s db-pre-request. Reads the header keywright.api_key_header (x-api-key) from request.headers. No such header: does nothing. A good key: the transaction acts for it (see begin_request), and as its owner''s db_role, if there is one. Anything else ends the request. Works in READ ONLY transactions and on a standby.
 The role of anonymous requests needs the capability requester, and so has every db_role; the role PostgREST connects as must be a member of each.
-Errors: PT401 (HTTP 401) the key is missing its text, sent twice, malformed, unknown, revoked or expired, or its owner is not active, or the headers are no JSON object; PT403 (HTTP 403) the owner''s db_role is gone, too powerful, or not granted to the authenticator. A failing look-up is an error of its own, never one of these.';
+Errors: PT401 (HTTP 401) the key is missing its text, sent twice, malformed, unknown, revoked or expired, or its owner is not active, or the headers are no JSON object; PT403 (HTTP 403) the owner''s db_role is gone, too powerful, or not granted to the authenticator. A failing look-up is an error of its own, never one of these.
+Example: SELECT keywright.check_request();';

@@ -68,7 +68,8 @@ COMMENT ON FUNCTION keywright.preflight_authenticator(text, text, text[], text[]
 'Looks at everything grant_authenticator would need, and changes nothing. Works in READ ONLY transactions and on a standby.
 Arguments: as for grant_authenticator.
 Result: a row a finding, none when there is nothing to say. severity: error (grant_authenticator refuses), warning (something will not work, or is weaker than it looks) or notice (grant_authenticator mends it); code (a stable word); object (the role or schema); message; hint (what to do, a statement where there is one).
-Errors: 22023 an argument is null, or text that can not be in this database''s encoding.';
+Errors: 22023 an argument is null, or text that can not be in this database''s encoding.
+Example: SELECT severity, message, hint FROM keywright.preflight_authenticator(''app'', ''web_anon'', ''{web_user}'', ''{api}'');';
 
 -- Invoker on purpose, here and in reconcile_authenticators and allow_authenticator: what a caller could grant by hand needs no
 -- allowance, and inside SECURITY DEFINER nobody can tell who called. They change over to the rights of their owner by themselves.
@@ -97,7 +98,8 @@ COMMENT ON FUNCTION keywright.grant_authenticator(text, text, text, text[], text
 Arguments: service (its name); connect_as (the role it logs in as); anon_role (the role of requests without a JWT); jwt_roles (the roles a JWT may name); schemas (at least one; the first is the default); noinherit (whether connect_as is made NOINHERIT); managed_by (the reconciler that owns the service; null: nobody).
 Who may: whoever holds the capability, for roles that allow_authenticator names, or that the caller could grant by hand (ADMIN OPTION, superuser).
 Result: a row a change: action, object, outcome (done; present: it was there already and is only noted; undone, left, gone for what the service needed before), reason. No row when nothing changed, and then nothing was written. Parallel callers all succeed, in all databases of the cluster.
-Errors: whatever preflight_authenticator calls an error, all findings together: 42704 no such role, 42939 reserved name, 42501 a role that is too powerful or not allowed, 22023 the same role twice, 55000 anything else or several kinds; 42710 another manager''s, or keywright_grantor is not as keywright made it; 23514 the service''s name breaks its rule; 22023 a malformed argument; 40001 somebody else kept changing the same roles. DETAIL of any other error names the step.';
+Errors: whatever preflight_authenticator calls an error, all findings together: 42704 no such role, 42939 reserved name, 42501 a role that is too powerful or not allowed, 22023 the same role twice, 55000 anything else or several kinds; 42710 another manager''s, or keywright_grantor is not as keywright made it; 23514 the service''s name breaks its rule; 22023 a malformed argument; 40001 somebody else kept changing the same roles. DETAIL of any other error names the step.
+Example: SELECT * FROM keywright.grant_authenticator(''rest'', ''app'', ''web_anon'', ''{web_user}'', ''{api}'');';
 
 CREATE FUNCTION keywright.revoke_authenticator(service text)
 RETURNS TABLE (action text, object text, outcome text, reason text)
@@ -106,7 +108,8 @@ AS 'MODULE_PATHNAME', 'revoke_authenticator_wrapper';
 COMMENT ON FUNCTION keywright.revoke_authenticator(text) IS
 'Undoes what grant_authenticator changed for a service and no other service, in any database of the cluster, still needs; and forgets the service with its settings. What was there before, or was changed by somebody else since, is left. Can be called again: a service that is not there gives no row.
 Result: a row each: action, object, outcome (undone; left; gone: somebody else undid it), reason.
-Errors: 22023 the service is null; 40001 somebody else kept changing the same roles. DETAIL of any other error names the step.';
+Errors: 22023 the service is null; 40001 somebody else kept changing the same roles. DETAIL of any other error names the step.
+Example: SELECT * FROM keywright.revoke_authenticator(''rest'');';
 
 CREATE FUNCTION keywright.authenticator_status()
 RETURNS TABLE (service text, code text, object text, message text, hint text)
@@ -114,7 +117,9 @@ LANGUAGE c STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog,
 AS 'MODULE_PATHNAME', 'authenticator_status_wrapper';
 COMMENT ON FUNCTION keywright.authenticator_status() IS
 'How the roles of this cluster differ from what the services of this database need. Works in READ ONLY transactions and on a standby.
-Result: a row a difference, none when in sync: service (null for what was granted for a database that is gone), code, object, message, hint. reconcile_authenticators mends membership_missing, membership_altered, inherits_again, connect_missing, not_noted and left_over; the other codes are errors of preflight_authenticator, which are for the owner of the role to mend.';
+Result: a row a difference, none when in sync: service (null for what was granted for a database that is gone), code, object, message, hint. reconcile_authenticators mends membership_missing, membership_altered, inherits_again, connect_missing, not_noted and left_over; the other codes are errors of preflight_authenticator, which are for the owner of the role to mend.
+Errors: none of its own.
+Example: SELECT * FROM keywright.authenticator_status();';
 
 CREATE FUNCTION keywright.reconcile_authenticators()
 RETURNS TABLE (service text, action text, object text, outcome text, reason text)
@@ -124,7 +129,8 @@ COMMENT ON FUNCTION keywright.reconcile_authenticators() IS
 'Brings this cluster to what the services of this database need: grants what is missing, undoes what no service needs any more. For a job, and for a node to which keywright.authenticators is replicated. Writes nothing when there is nothing to do.
 Who may: whoever holds the capability. What a service has not been granted in this cluster yet, as on a node it was replicated to, needs an allowance or a caller who could grant it by hand, as with grant_authenticator.
 Result: as for grant_authenticator, with the service. action check: what reason says is for the owner of the role to mend; outcome refused: nothing is done for the service meanwhile; left: the rest is done.
-Errors: 42710 keywright_grantor is not as keywright made it; 40001 somebody else kept changing the same roles. DETAIL of any other error names the step.';
+Errors: 42710 keywright_grantor is not as keywright made it; 40001 somebody else kept changing the same roles. DETAIL of any other error names the step.
+Example: SELECT * FROM keywright.reconcile_authenticators();';
 
 CREATE FUNCTION keywright.list_authenticators()
 RETURNS TABLE (service text, connect_as text, anon_role text, jwt_roles text[], schemas text[], noinherit boolean,
@@ -136,7 +142,9 @@ AS $$
    ORDER BY a.service
 $$;
 COMMENT ON FUNCTION keywright.list_authenticators() IS
-'Lists the services, roles by the names they were granted by.';
+'Lists the services, roles by the names they were granted by.
+Errors: none of its own.
+Example: SELECT * FROM keywright.list_authenticators();';
 
 CREATE FUNCTION keywright.allow_authenticator(connect_as text, roles text[]) RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY INVOKER SET search_path = pg_catalog, pg_temp
@@ -146,7 +154,8 @@ COMMENT ON FUNCTION keywright.allow_authenticator(text, text[]) IS
 Arguments: connect_as (the role services may log in as); roles (all that may be granted to it, 1 to 128).
 Who may: a superuser, or who has the ADMIN OPTION on each of them, and so could grant them by hand.
 Result: created, updated or unchanged. What is granted already stays granted.
-Errors: 42704 no such role; 42939 a reserved name; 42501 the caller could not grant it; 22023 a malformed argument.';
+Errors: 42704 no such role; 42939 a reserved name; 42501 the caller could not grant it; 22023 a malformed argument.
+Example: SELECT keywright.allow_authenticator(''app'', ''{web_anon,web_user}'');';
 
 CREATE FUNCTION keywright.disallow_authenticator(connect_as text) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -154,7 +163,8 @@ AS 'MODULE_PATHNAME', 'disallow_authenticator_wrapper';
 COMMENT ON FUNCTION keywright.disallow_authenticator(text) IS
 'Ends what allow_authenticator allowed. What is granted already stays granted: see revoke_authenticator.
 Result: true when something changed.
-Errors: 42704 no such role; 42939 a reserved name; 22023 it is null.';
+Errors: 42704 no such role; 42939 a reserved name; 22023 it is null.
+Example: SELECT keywright.disallow_authenticator(''app'');';
 
 CREATE FUNCTION keywright.list_allowed_authenticators()
 RETURNS TABLE (connect_as text, roles text[])
@@ -168,4 +178,6 @@ AS $$
    ORDER BY c.rolname
 $$;
 COMMENT ON FUNCTION keywright.list_allowed_authenticators() IS
-'Lists which roles a reconciler may make an authenticator, and what it may grant to each.';
+'Lists which roles a reconciler may make an authenticator, and what it may grant to each.
+Errors: none of its own.
+Example: SELECT * FROM keywright.list_allowed_authenticators();';

@@ -7,7 +7,8 @@ AS 'MODULE_PATHNAME', 'operator_key_name_wrapper';
 COMMENT ON FUNCTION keywright.operator_key_name(text, text, text) IS
 'The name of a control plane''s key: the prefix and 16 hexadecimal digits, FNV-1a-64 of namespace, a NUL byte and name. The same on every run, and different for each control plane.
 Arguments: namespace and name of the control plane, as they are; prefix (the username and a dash).
-Errors: 22023 namespace or name is empty, or the prefix is not a username of lower case letters, digits and single dashes, and a dash.';
+Errors: 22023 namespace or name is empty, or the prefix is not a username of lower case letters, digits and single dashes, and a dash.
+Example: SELECT keywright.operator_key_name(''default'', ''coder'');';
 
 CREATE FUNCTION keywright.ensure_operator_access(
   namespace text, name text, existing_token text DEFAULT NULL, lifetime interval DEFAULT '365 days',
@@ -32,7 +33,8 @@ COMMENT ON FUNCTION keywright.ensure_operator_access(text, text, text, interval,
 'Everything the operator of a control plane needs, in one call: the system user, its standing in every organization, and a live key of its own. A reconciler calls it each time with the token it has stored, and stores the one it gets back. Nothing is written when nothing has to change.
 Arguments: namespace and name of the control plane; existing_token (what is stored; null, empty or anything: white space around it does not count); lifetime of a new key; renew_before (rotate when no more than this is left); prefix (the username and a dash; control planes with the same one share the user, and never a key).
 Result: user_id; key_id; key_name; token (the one to use from now on; null when the outcome is concurrent); outcome and reason as for ensure_api_key; expires_at.
-Errors: 22023 malformed argument; 42710 the user is human or a service, or belongs to another manager.';
+Errors: 22023 malformed argument; 42710 the user is human or a service, or belongs to another manager.
+Example: SELECT token, outcome, reason FROM keywright.ensure_operator_access(''default'', ''coder'', existing_token => :''token'');';
 
 CREATE FUNCTION keywright.revoke_operator_access(
   namespace text, name text, prefix text DEFAULT 'coder-k8s-operator-') RETURNS boolean
@@ -58,5 +60,7 @@ END
 $$;
 COMMENT ON FUNCTION keywright.revoke_operator_access(text, text, text) IS
 'Revokes the keys of a control plane, also one that was rotated and is in its grace. The user and the keys of other control planes stay. Can be called again.
+Arguments: namespace and name of the control plane; prefix (as for ensure_operator_access).
 Result: true when something was revoked, false when there was nothing to revoke.
-Errors: 22023 malformed argument.';
+Errors: 22023 malformed argument.
+Example: SELECT keywright.revoke_operator_access(''default'', ''coder'');';

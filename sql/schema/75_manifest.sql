@@ -8,7 +8,10 @@ COMMENT ON FUNCTION keywright._manifest_schema_text() IS 'Internal. The JSON Sch
 CREATE FUNCTION keywright.manifest_schema() RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$ SELECT keywright._manifest_schema_text()::jsonb $$;
-COMMENT ON FUNCTION keywright.manifest_schema() IS 'The JSON Schema (draft 2020-12) of the manifests that plan and apply take.';
+COMMENT ON FUNCTION keywright.manifest_schema() IS
+'The JSON Schema (draft 2020-12) of the manifests that plan and apply take.
+Errors: none of its own.
+Example: SELECT keywright.manifest_schema();';
 
 -- Invoker on purpose, here and in apply: what a caller could grant by hand needs no allowance, as for grant_authenticator.
 CREATE FUNCTION keywright.plan(manifest jsonb)
@@ -19,7 +22,8 @@ COMMENT ON FUNCTION keywright.plan(jsonb) IS
 'Shows what apply would do, and does nothing: writes nothing, takes no lock, works in READ ONLY transactions and on a standby.
 Arguments: manifest (see manifest_schema()).
 Result: a row a step, none when there is nothing to do: step (from 1, in the order they are taken); action (create, update, adopt, mint, rotate, delete, revoke; left: it would be pruned, but something else needs it; concurrent: somebody else has just minted it); kind (resource_type, scope, role, resource, user, role_binding, api_key, gateway_key, authenticator); name; change (new values, or from and to; no secret).
-Errors: as for apply.';
+Errors: as for apply.
+Example: SELECT action, kind, name, change FROM keywright.plan(''{"manager": "plane-a", "gateway_keys": [{"name": "edge-2"}]}'');';
 
 CREATE FUNCTION keywright.apply(manifest jsonb)
 RETURNS TABLE (step integer, action text, kind text, name text, change jsonb, token text)
@@ -31,4 +35,5 @@ Arguments: manifest (see manifest_schema()): manager owns what it makes; prune t
 An API key or gateway key is minted when no live key holds its name; existing_token, if it is given, must be that key''s, or the key is rotated as by ensure_api_key.
 Result: as plan; token (of a key that was minted or rotated; it can not be shown again).
 Who may: whoever holds the capability; for authenticators as for grant_authenticator.
-Errors: every fault of the manifest is listed in DETAIL with its JSON path, and nothing is changed. One kind of fault has its own SQLSTATE, several kinds have 22023: 22023 malformed, an unknown key among them; 42704 something named is not there; 42710 built in, of another kind, followed by a table, or another manager''s; 42501 a Postgres role too powerful or not allowed; 42939 a reserved role name; 23503 the last owner of a resource would be pruned; 55000 a suspended user, or what preflight_authenticator finds; 40001 try again.';
+Errors: every fault of the manifest is listed in DETAIL with its JSON path, and nothing is changed. One kind of fault has its own SQLSTATE, several kinds have 22023: 22023 malformed, an unknown key among them; 42704 something named is not there; 42710 built in, of another kind, followed by a table, or another manager''s; 42501 a Postgres role too powerful or not allowed; 42939 a reserved role name; 23503 the last owner of a resource would be pruned; 55000 a suspended user, or what preflight_authenticator finds; 40001 try again.
+Example: SELECT action, kind, name, token FROM keywright.apply(''{"manager": "plane-a", "gateway_keys": [{"name": "edge-2"}]}'');';

@@ -89,6 +89,7 @@ SELECT f.signature, c.capability
     ('prune_audit_events(integer)',                                      '{maintainer}'),
     ('metrics()',                                                        '{auditor,maintainer}'),
     ('version()',                                                        '{auditor,reconciler,maintainer}'),
+    ('help(text)',                                                       '{authenticator,requester,verifier,issuer,auditor,reconciler,maintainer}'),
     ('purge_api_keys(interval,integer)',                                 '{maintainer}'),
     ('purge_api_key_usage(integer)',                                     '{maintainer}'),
     ('purge_gateway_keys()',                                             '{maintainer}'),
@@ -146,15 +147,18 @@ COMMENT ON FUNCTION keywright.grant_access(text, text) IS
 'Gives a role a capability: USAGE on the schema and EXECUTE on the functions of the capability, never a table privilege.
 Arguments: grantee (a role; not PUBLIC and not a predefined one); capability: authenticator (postgrest_config, for the role PostgREST logs in as), requester (check_request, begin_request and what row security policies call), verifier (requester, and verify, authenticate, authorize, touch, heartbeat), issuer (mint, ensure, rotate, revoke, list keys), auditor (list, explain, metrics; nothing that writes), reconciler (issuer, and users, resources, roles), maintainer (maintain and what it calls, metrics) or admin (all).
 Result: created, updated (missing privileges were given again) or unchanged. Parallel callers all succeed.
-Errors: 42704 no such role; 42939 the role is reserved; 22023 no such capability; 40001 somebody else kept changing the same privileges.';
+Errors: 42704 no such role; 42939 the role is reserved; 22023 no such capability; 40001 somebody else kept changing the same privileges.
+Example: SELECT keywright.grant_access(''app'', ''verifier'');';
 
 CREATE FUNCTION keywright.revoke_access(grantee text, capability text) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'revoke_access_wrapper';
 COMMENT ON FUNCTION keywright.revoke_access(text, text) IS
 'Takes a capability away: undoes exactly what grant_access gave and no other capability of the role still needs.
+Arguments: grantee and capability, as for grant_access.
 Result: true when something changed, false when the role did not hold the capability.
-Errors: 42704 no such role; 42939 the role is reserved; 22023 no such capability; 40001 somebody else kept changing the same privileges.';
+Errors: 42704 no such role; 42939 the role is reserved; 22023 no such capability; 40001 somebody else kept changing the same privileges.
+Example: SELECT keywright.revoke_access(''app'', ''verifier'');';
 
 CREATE FUNCTION keywright.list_access()
 RETURNS TABLE (grantee text, capability text, granted_at timestamptz)
@@ -167,7 +171,10 @@ AS $$
                   WHERE n.nspname = 'keywright' AND a.grantee = g.grantee)
    ORDER BY r.rolname, g.capability
 $$;
-COMMENT ON FUNCTION keywright.list_access() IS 'Lists who holds which capability. A role whose privileges were taken away by DROP OWNED holds none.';
+COMMENT ON FUNCTION keywright.list_access() IS
+'Lists who holds which capability. A role whose privileges were taken away by DROP OWNED holds none.
+Errors: none of its own.
+Example: SELECT * FROM keywright.list_access();';
 
 CREATE FUNCTION keywright._admit(routines text[]) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

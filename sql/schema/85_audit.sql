@@ -131,7 +131,8 @@ COMMENT ON FUNCTION keywright.list_audit_events(text, text, uuid, text, timestam
 'Lists what changed, newest first.
 Arguments: of_kind and of_id (only events of these objects); of_user (only what concerns this user: itself, its keys, its bindings); by_role (only what this role did, logged in or by SET ROLE); since (not older); before and before_id (older than these: the occurred_at and event_id of the last row of the page before); page_size (rows, 1 to 10000). Null: all.
 Result: occurred_at; event_id; event (created, updated, deleted, truncated, suspended, activated, minted, superseded, revoked, expired, purged, granted, undone); kind; id; name; user_id; columns (those that changed, no values); affected (how many objects the event stands for: statements on a tracked table, purges, and statements by hand on more than 1000 rows are one event); by_hand; session_user_name; role_name (the role in force); api_key_id (the key the transaction acted for); client_addr; transaction_id.
-Errors: 22023 page_size out of range.';
+Errors: 22023 page_size out of range.
+Example: SELECT occurred_at, event, kind, name, role_name FROM keywright.list_audit_events(''api_key'', :''key_id'');';
 
 CREATE FUNCTION keywright.prune_audit_events(batch integer DEFAULT 10000) RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -140,4 +141,5 @@ COMMENT ON FUNCTION keywright.prune_audit_events(integer) IS
 'Deletes a batch of the oldest audit events that are older than the setting keywright.audit_retention, which only a superuser sets.
 Arguments: batch (the most rows to delete, 1 to 1000000).
 Result: the number of events deleted. Leaves an event of its own, when there were any.
-Errors: 22023 malformed argument; 42501 the client set keywright.audit_retention when it connected.';
+Errors: 22023 malformed argument; 42501 the client set keywright.audit_retention when it connected.
+Example: SELECT keywright.prune_audit_events();';
