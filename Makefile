@@ -1,14 +1,16 @@
 # keywright. `make demo` shows it working, `make test` proves it.
 
-# Versions that `make test` covers: 15 is Debian's, 18 comes from PyPI.
-PG ?= 15 18
+# Versions that `make test` covers: 15 is Debian's, 17 is that of Debian 13 and runs there, 18 comes from PyPI.
+PG ?= 15 17 18
+# Those that run on this machine.
+HERE = $(filter-out 17,$(PG))
 PG_CONFIG ?= pg_config
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\): ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: ## See it work: installs what is missing, builds, starts a private cluster, walks through the main job
-	@scripts/demo $(firstword $(PG))
+	@scripts/demo $(firstword $(HERE))
 
 test: ## Everything, on every version in PG
 	@scripts/test $(PG)
@@ -17,16 +19,17 @@ docs: ## The documentation as a site in target/site
 	@scripts/docs $(firstword $(PG))
 
 bench: ## Speed, each figure against a baseline measured in the same run
-	@scripts/bench $(PG)
+	@scripts/bench $(HERE)
 
 instructions: ## Instructions of one verification in the server, by valgrind
-	@scripts/instructions $(PG)
+	@scripts/instructions $(HERE)
 
 install: ## Build in release and install into the Postgres of PG_CONFIG
 	@scripts/install $(PG_CONFIG)
 
-package: ## A tarball for the Postgres of PG_CONFIG in target/dist, the same bytes wherever it is built
+package: ## A Debian package for the Postgres of PG_CONFIG and an archive for PGXN in target/dist, the same bytes wherever they are built
 	@scripts/package $(PG_CONFIG)
+	@scripts/pgxn
 
 installcheck: ## Regression tests of an installed keywright, on the running server of PGHOST and PGPORT
 	@scripts/installcheck $(PG_CONFIG)

@@ -231,10 +231,10 @@ pub fn own_database() -> u32 {
 /// Some small number that tells backends apart.
 fn backend() -> usize {
     // SAFETY: set once, when the process starts.
-    #[cfg(any(feature = "pg15", feature = "pg16"))]
+    #[cfg(feature = "pg15")]
     let number = unsafe { pg_sys::MyBackendId };
     // SAFETY: the same by its name of now.
-    #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+    #[cfg(not(feature = "pg15"))]
     let number = unsafe { pg_sys::MyProcNumber };
     number as usize
 }
