@@ -85,8 +85,10 @@ extension_sql_file!("../sql/schema/99_privileges.sql", name = "privileges", fina
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     // Defining a setting can warn, and a warning lets a cancellation in: half of this done, each later call would do it again and fail.
-    // SAFETY: a counter of this process; an error takes it back to 0.
-    unsafe { pg_sys::InterruptHoldoffCount += 1 };
+    // SAFETY: a counter of this process; an error takes it to 0.
+    let held = unsafe { pg_sys::InterruptHoldoffCount };
+    // SAFETY: as above.
+    unsafe { pg_sys::InterruptHoldoffCount = held + 1 };
     error::no_backtraces();
     settings::define();
     probe::watch_relations();
@@ -94,5 +96,5 @@ pub extern "C-unwind" fn _PG_init() {
     usage::start();
     redaction::start();
     // SAFETY: as above.
-    unsafe { pg_sys::InterruptHoldoffCount -= 1 };
+    unsafe { pg_sys::InterruptHoldoffCount = held };
 }
