@@ -72,6 +72,7 @@ fn a_purge_shows_how_far_it_is_and_can_be_interrupted_anywhere() {
     {
         let mut caller = night(&database, &role);
         let pid: i32 = one(&mut caller, "SELECT pg_backend_pid()");
+        let before = dead(&mut admin);
         let call = thread::spawn(move || {
             let ended = code(&mut caller, &format!("CALL keywright.maintain(batch => {BATCH})"));
             (ended, caller)
@@ -80,7 +81,6 @@ fn a_purge_shows_how_far_it_is_and_can_be_interrupted_anywhere() {
             "SELECT coalesce(substring(application_name FROM '^keywright.maintain: ([0-9]+) API keys purged$')::bigint, -1)
                FROM pg_stat_activity WHERE pid = {pid}"
         );
-        let before = dead(&mut admin);
         let (mut told, mut left) = (Vec::new(), Vec::new());
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
