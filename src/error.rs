@@ -110,6 +110,7 @@ pub enum Failure<'a> {
     },
     /// track_resource was not called as the trigger it is.
     NotSuchATrigger,
+    NotAnAuditTrigger,
     NoColumn {
         column: String,
         table: String,
@@ -485,6 +486,12 @@ impl Failure<'_> {
                 "track_resource was not called as a trigger it can be".into(),
                 "It is for AFTER INSERT, UPDATE and DELETE triggers FOR EACH ROW, or FOR EACH STATEMENT with transition tables, and takes 2 to 4 arguments: type, id column, parent column, name column.",
                 "Let keywright.track_table create the triggers.",
+            ),
+            Failure::NotAnAuditTrigger => parts(
+                Code::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                "_audit was not called as a trigger it can be".into(),
+                "It is for AFTER triggers FOR EACH STATEMENT, with the transition tables that their event has.",
+                "Its triggers come with the extension.",
             ),
             Failure::NoColumn { column, table } => parts(
                 Code::ERRCODE_UNDEFINED_COLUMN,

@@ -1144,7 +1144,10 @@ fn fuzz(
                     .entry(format!("not foreseen: {} {code}", function.name))
                     .or_insert_with(|| said(&answer));
             }
-            let before = BEFORE_VERIFY.contains(&code.as_str()) || message.starts_with("invalid hexadecimal");
+            let file = String::from_utf8_lossy(&answer.error.as_ref().unwrap()[&b'F']).into_owned();
+            let before = BEFORE_VERIFY.contains(&code.as_str())
+                || message.starts_with("invalid hexadecimal")
+                || file == "datetime.c";
             if function.name.starts_with("verify_") && !before {
                 found
                     .entry(format!("verification raised: {} {code}", function.name))
@@ -1163,7 +1166,11 @@ fn fuzz(
             // Text that is not jsonb is not handed to anything of ours: Postgres repeats what it was.
             let is_postgres = code == "22P02"
                 && answer.error.as_ref().is_some_and(|error| error[&b'F'].starts_with(b"json"));
-            if !is_postgres && known.forbidden.iter().any(|secret| shown.contains(secret.as_str())) {
+            // A superuser that calls what is internal has the tables, too.
+            if !is_postgres
+                && !internal
+                && known.forbidden.iter().any(|secret| shown.contains(secret.as_str()))
+            {
                 found
                     .entry(format!("secret shown: {} {code}", function.name))
                     .or_insert_with(|| said(answer));

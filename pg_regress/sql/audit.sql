@@ -23,6 +23,17 @@ BEGIN
 END
 $$;
 
+-- It is for those triggers, and nothing else is called by it: not even a superuser ends the server's process.
+DO $$ BEGIN PERFORM keywright._audit(); END $$;
+CREATE TABLE public.api_keys ();
+CREATE TRIGGER each AFTER INSERT ON public.api_keys FOR EACH ROW EXECUTE FUNCTION keywright._audit();
+INSERT INTO public.api_keys DEFAULT VALUES;
+DROP TRIGGER each ON public.api_keys;
+CREATE TRIGGER half AFTER UPDATE ON public.api_keys REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION keywright._audit();
+ALTER TABLE public.api_keys ADD at integer;
+UPDATE public.api_keys SET at = 1;
+DROP TABLE public.api_keys;
+
 -- What happened since the last look: ids by their shape, roles without their prefix.
 CREATE TABLE public.seen (event_id uuid PRIMARY KEY);
 CREATE TABLE public.began AS SELECT clock_timestamp() AS at;

@@ -152,9 +152,14 @@ const AUDITED: [Audited; 14] = [
 
 #[pg_extern(sql = false)]
 fn audit(fcinfo: pg_sys::FunctionCallInfo) -> Result<Nothing, ErrorReport> {
-    // SAFETY: the context of a call by the trigger manager is its TriggerData, which lives as long as the call. The
-    // function is a trigger function, which SQL can not call otherwise.
-    let data = unsafe { &*(*fcinfo).context.cast::<pg_sys::TriggerData>() };
+    // SAFETY: a context, if there is one, is a node that tells its type; a TriggerData lives as long as the call.
+    let data = unsafe {
+        let context = (*fcinfo).context;
+        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+            return Err(Failure::NotAnAuditTrigger.into());
+        }
+        &*context.cast::<pg_sys::TriggerData>()
+    };
     // SAFETY: the relation of the trigger is open.
     let (relation, table) = unsafe {
         let relation = &*data.tg_relation;
@@ -165,8 +170,11 @@ fn audit(fcinfo: pg_sys::FunctionCallInfo) -> Result<Nothing, ErrorReport> {
     let audited = audited.ok_or_else(missing)?;
     let operation = data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK;
     let rows = if operation == pg_sys::TRIGGER_EVENT_DELETE { data.tg_oldtable } else { data.tg_newtable };
+    let update = operation == pg_sys::TRIGGER_EVENT_UPDATE;
     let size = if operation == pg_sys::TRIGGER_EVENT_TRUNCATE {
         Size::Sum
+    } else if rows.is_null() || (update && data.tg_oldtable.is_null()) {
+        return Err(Failure::NotAnAuditTrigger.into());
     } else {
         // SAFETY: a transition table of the statement.
         let many = unsafe { pg_sys::tuplestore_tuple_count(rows) };
