@@ -7,7 +7,7 @@ HERE = $(filter-out 17,$(PG))
 PG_CONFIG ?= pg_config
 
 help: ## This list
-	@sed -n 's/^\([a-z]*\): ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\): ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: ## See it work: installs what is missing, builds, starts a private cluster, walks through the main job
 	@scripts/demo $(firstword $(HERE))
@@ -37,7 +37,10 @@ installcheck: ## Regression tests of an installed keywright, on the running serv
 uninstall: ## Remove it from the Postgres of PG_CONFIG
 	@scripts/uninstall $(PG_CONFIG)
 
+release-check: ## What must hold before a release, and what of it is missing
+	@scripts/release-check
+
 clean: ## Remove what was built
 	@scripts/clean
 
-.PHONY: demo test docs bench instructions install package installcheck uninstall clean help
+.PHONY: demo test docs bench instructions install package installcheck uninstall release-check clean help

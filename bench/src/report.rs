@@ -102,9 +102,13 @@ struct Run {
 
 pub fn save(file: &Path, figures: &[Figure]) {
     let row = crate::keys::connect("postgres")
-        .query_one("SELECT current_setting('server_version'), current_setting('shared_buffers')", &[])
+        .query_one(
+            "SELECT current_setting('server_version'), current_setting('shared_buffers'), default_version
+               FROM pg_available_extensions WHERE name = 'keywright'",
+            &[],
+        )
         .expect("version");
-    let (version, buffers): (String, String) = (row.get(0), row.get(1));
+    let (version, buffers, keywright): (String, String, String) = (row.get(0), row.get(1), row.get(2));
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let page = |name: &str| -> u64 {
         let line = memory.lines().find_map(|line| line.strip_prefix(name));
@@ -121,7 +125,7 @@ pub fn save(file: &Path, figures: &[Figure]) {
         .output()
         .map_or(String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     let mut text = format!(
-        "{name}, {cores} cores, Linux {kernel}, shared_buffers {buffers}, {huge}, fsync off\n{version}\n"
+        "keywright {keywright} on {name}, {cores} cores, Linux {kernel}, shared_buffers {buffers}, {huge}, fsync off\n{version}\n"
     );
     for figure in figures {
         text.push_str(&figure.line());
