@@ -1,9 +1,29 @@
 -- From 0.1.0 to 0.2.0: keywright.version(), and who may call it; keys that are imported; rows that logical replication brings; arguments of any collation; keywright.help().
 
--- First, as grant_access and revoke_access do, so that neither waits for the other. Then what verification reads, so that no
--- transaction that has verified a key and goes on to write waits for this one, while this waits for it.
-LOCK TABLE keywright.access_grants IN SHARE ROW EXCLUSIVE MODE;
-LOCK TABLE keywright.users IN ACCESS EXCLUSIVE MODE;
+-- All that is changed is locked first, or nothing: transactions that are under way use the tables in any order, so this one holds none
+-- while it waits for long, and gives way before anybody looks for a deadlock. lock_timeout, where it is set, is for all of it.
+DO $$
+DECLARE
+  usual constant pg_catalog.text := pg_catalog.current_setting('lock_timeout');
+  begun constant timestamptz := pg_catalog.clock_timestamp();
+BEGIN
+  LOOP
+    BEGIN
+      PERFORM pg_catalog.set_config('lock_timeout', '200ms', true);
+      LOCK TABLE keywright.access_grants, keywright.users, keywright.api_keys, keywright.gateway_keys, keywright.role_bindings,
+        keywright.resource_types, keywright.resources, keywright.roles, keywright.scopes, keywright.authenticators,
+        keywright.postgrest_settings IN ACCESS EXCLUSIVE MODE;
+      PERFORM pg_catalog.set_config('lock_timeout', usual, true);
+      EXIT;
+    EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+      IF usual OPERATOR(pg_catalog.<>) '0' AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) begun OPERATOR(pg_catalog.+) usual::interval THEN
+        RAISE;
+      END IF;
+      PERFORM pg_catalog.pg_sleep(0.02);
+    END;
+  END LOOP;
+END
+$$;
 
 CREATE FUNCTION keywright.version() RETURNS text
 LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -4,10 +4,12 @@
 //! - The text of a statement is covered in `pg_stat_activity`, in the log's STATEMENT, and for other libraries, which keep
 //!   or write it: pg_stat_statements, auto_explain, pgaudit. What is executed has been read by then, and is not changed.
 //!
+//! A statement that is one of many in a message is searched by itself.
+//!
 //! The hooks are called as C calls them, and errors of Postgres jump over them: none holds anything that is dropped while
 //! it calls on.
 
-use keywright_core::redact::{self, Marker, holds_a_token};
+use keywright_core::redact::{self, holds_a_token};
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::null_mut;
@@ -16,7 +18,6 @@ use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 // The bare functions behind those of `pg_sys`, with the same signatures.
 unsafe extern "C-unwind" {
-    fn GetDatabaseEncoding() -> c_int;
     fn MemoryContextAlloc(context: pg_sys::MemoryContext, size: pg_sys::Size) -> *mut std::ffi::c_void;
     fn palloc(size: pg_sys::Size) -> *mut std::ffi::c_void;
     fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
@@ -36,6 +37,7 @@ unsafe extern "C-unwind" {
 struct Before {
     log: pg_sys::emit_log_hook_type,
     analyze: pg_sys::post_parse_analyze_hook_type,
+    planner: pg_sys::planner_hook_type,
     start: pg_sys::ExecutorStart_hook_type,
     utility: pg_sys::ProcessUtility_hook_type,
 }
@@ -66,12 +68,17 @@ unsafe extern "C-unwind" fn on_startup() {
         let before = Before {
             log: pg_sys::emit_log_hook,
             analyze: pg_sys::post_parse_analyze_hook,
+            planner: pg_sys::planner_hook,
             start: pg_sys::ExecutorStart_hook,
             utility: pg_sys::ProcessUtility_hook,
         };
         if BEFORE.set(before).is_ok() {
             pg_sys::emit_log_hook = Some(on_log);
             pg_sys::post_parse_analyze_hook = Some(on_analyze);
+            // Nobody else is shown the text while a statement is planned.
+            if pg_sys::planner_hook.is_some() {
+                pg_sys::planner_hook = Some(on_plan);
+            }
             pg_sys::ExecutorStart_hook = Some(on_start);
             pg_sys::ProcessUtility_hook = Some(on_utility);
         }
@@ -95,8 +102,9 @@ unsafe extern "C-unwind" fn on_log(report: *mut pg_sys::ErrorData) {
             (*report).internalquery,
         ];
         for text in texts {
-            shorten(text);
+            shorten(text, redact::shorten);
         }
+        shorten((*report).context, redact::shorten_cut);
         if !cover_statement() {
             (*report).hide_stmt = true;
         }
@@ -115,9 +123,27 @@ unsafe extern "C-unwind" fn on_analyze(
 ) {
     // SAFETY: Postgres hands over a state that lives as long as this call.
     unsafe {
-        (*state).p_sourcetext = cover((*state).p_sourcetext);
+        let part = Part::new((*query).stmt_location, (*query).stmt_len);
+        (*state).p_sourcetext = cover((*state).p_sourcetext, part);
         if let Some(before) = before().and_then(|before| before.analyze) {
             before(state, query, jumble);
+        }
+    }
+}
+
+/// Also of a statement that was analyzed long ago, by a session that pg_stat_statements has forgotten since.
+unsafe extern "C-unwind" fn on_plan(
+    query: *mut pg_sys::Query,
+    text: *const c_char,
+    options: c_int,
+    parameters: pg_sys::ParamListInfo,
+) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: what Postgres hands over is handed on, to the hook that was there when this one was set.
+    unsafe {
+        let text = cover(text, Part::new((*query).stmt_location, (*query).stmt_len));
+        match before().and_then(|before| before.planner) {
+            Some(before) => before(query, text, options, parameters),
+            None => pg_sys::standard_planner(query, text, options, parameters),
         }
     }
 }
@@ -126,7 +152,9 @@ unsafe extern "C-unwind" fn on_analyze(
 unsafe extern "C-unwind" fn on_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
     // SAFETY: Postgres hands over a description, which lives in the current memory context.
     unsafe {
-        (*query).sourceText = cover((*query).sourceText);
+        let statement = &*(*query).plannedstmt;
+        let part = Part::new(statement.stmt_location, statement.stmt_len);
+        (*query).sourceText = cover((*query).sourceText, part);
         match before().and_then(|before| before.start) {
             Some(before) => before(query, flags),
             None => standard_ExecutorStart(query, flags),
@@ -147,32 +175,70 @@ unsafe extern "C-unwind" fn on_utility(
     // SAFETY: what Postgres hands over is handed on; the text is read for messages and for cursors only.
     unsafe {
         let next = before().and_then(|before| before.utility).unwrap_or(standard_ProcessUtility);
-        let text = cover(text);
+        let text = cover(text, Part::new((*statement).stmt_location, (*statement).stmt_len));
         next(statement, text, read_only_tree, context, parameters, environment, destination, completion);
     }
 }
 
-/// `text` itself, or a copy when there is a token in it; then it is covered elsewhere, too.
-unsafe fn cover(text: *const c_char) -> *const c_char {
+/// Which part of a text is the statement, as Postgres says it. Of many that came in one message the first stands for all of the text, so that each
+/// part is searched twice at most.
+struct Part {
+    from: usize,
+    /// 0 for all the rest.
+    length: usize,
+}
+
+impl Part {
+    fn new(location: c_int, length: c_int) -> Part {
+        let from = usize::try_from(location).unwrap_or(0);
+        Part { from, length: if from == 0 { 0 } else { usize::try_from(length).unwrap_or(0) } }
+    }
+
+    /// The text has to be the one that the part is of.
+    unsafe fn of<'a>(&self, text: *const c_char) -> &'a [u8] {
+        // SAFETY: the part of a C string, by Postgres's own parser.
+        unsafe {
+            let start = text.add(self.from);
+            match self.length {
+                0 => CStr::from_ptr(start).to_bytes(),
+                length => std::slice::from_raw_parts(start.cast(), length),
+            }
+        }
+    }
+}
+
+/// `text` itself, or a copy when there is a token in the statement; then it is covered elsewhere, too. Whoever shows or keeps more of the text than
+/// the statement does it by a message.
+unsafe fn cover(text: *const c_char, part: Part) -> *const c_char {
     // SAFETY: the caller hands over a C string or null; the copy has room for all of it, and lives as long as what runs it.
     unsafe {
-        let Some(bytes) = bytes(text).filter(|bytes| holds_a_token(bytes)) else { return text };
+        if text.is_null() {
+            return text;
+        }
+        if !holds_a_token(part.of(text)) {
+            // What is shown is the beginning of the whole text.
+            if part.from > 0 {
+                cover_activity();
+            }
+            return text;
+        }
         // A portal shows its statement anew with each Execute message.
         let portal = pg_sys::ActivePortal.as_mut().filter(|portal| portal.sourceText == text);
-        let size = bytes.len() + 1;
+        let size = CStr::from_ptr(text).count_bytes() + 1;
         let copy = match &portal {
             Some(portal) => MemoryContextAlloc(portal.portalContext, size),
             None => palloc(size),
         };
-        let copy = copy.cast::<u8>();
-        copy.copy_from_nonoverlapping(text.cast(), size);
-        redact::blank(std::slice::from_raw_parts_mut(copy, bytes.len()), marker());
+        let copy = copy.cast::<c_char>();
+        copy.copy_from_nonoverlapping(text, size);
+        let statement = part.of(copy);
+        redact::blank(std::slice::from_raw_parts_mut(statement.as_ptr().cast_mut(), statement.len()));
         if let Some(portal) = portal {
-            portal.sourceText = copy.cast();
+            portal.sourceText = copy;
         }
         cover_statement();
         cover_activity();
-        copy.cast()
+        copy
     }
 }
 
@@ -180,9 +246,11 @@ unsafe fn cover(text: *const c_char) -> *const c_char {
 unsafe fn cover_statement() -> bool {
     // SAFETY: Postgres's pointer to the client's statement, which whoever wants to keep it copies.
     unsafe {
-        let Some(bytes) = bytes(pg_sys::debug_query_string).filter(|bytes| holds_a_token(bytes)) else {
+        let text = pg_sys::debug_query_string;
+        if text == COVERED.load(Relaxed) {
             return true;
-        };
+        }
+        let Some(bytes) = bytes(text).filter(|bytes| holds_a_token(bytes)) else { return true };
         let Some(covered) = covered(bytes) else { return false };
         let covered = covered.into_raw();
         pg_sys::debug_query_string = covered;
@@ -212,16 +280,16 @@ fn covered(bytes: &[u8]) -> Option<CString> {
     let mut copy = Vec::new();
     copy.try_reserve_exact(bytes.len() + 1).ok()?;
     copy.extend_from_slice(bytes);
-    redact::blank(&mut copy, marker());
+    redact::blank(&mut copy);
     CString::new(copy).ok()
 }
 
 /// Changes a message where it lies.
-unsafe fn shorten(text: *mut c_char) {
+unsafe fn shorten(text: *mut c_char, by: fn(&mut [u8]) -> usize) {
     // SAFETY: the caller hands over a C string of its own or null; it only becomes shorter.
     unsafe {
         let Some(length) = bytes(text).map(<[u8]>::len) else { return };
-        let length = redact::shorten(std::slice::from_raw_parts_mut(text.cast(), length), marker());
+        let length = by(std::slice::from_raw_parts_mut(text.cast(), length));
         text.add(length).write(0);
     }
 }
@@ -229,13 +297,4 @@ unsafe fn shorten(text: *mut c_char) {
 unsafe fn bytes<'a>(text: *const c_char) -> Option<&'a [u8]> {
     // SAFETY: the caller hands over a C string or null.
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_bytes())
-}
-
-fn marker() -> Marker<'static> {
-    // SAFETY: reads a variable of this process.
-    if unsafe { GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as c_int {
-        Marker::UTF8
-    } else {
-        Marker::ASCII
-    }
 }

@@ -157,7 +157,7 @@ impl Room {
         let statements: String =
             one(&mut self.client, "SELECT string_agg(query, E'\\n') FROM pg_stat_statements");
         self.seen(&statements, "pg_stat_statements");
-        assert!(statements.contains("…[redacted]"), "{statements}");
+        assert!(statements.contains("...[redacted]"), "{statements}");
     }
 
     fn seen(&self, text: &str, of: &str) {
@@ -294,7 +294,7 @@ fn watch(room: &mut Room, number: usize) {
                 "SELECT string_agg(concat_ws(' ', query, application_name), E'\\n') FROM pg_stat_activity",
             );
             room.seen(&shown, &format!("pg_stat_activity, of {sql}"));
-            assert!(shown.contains('…'), "{shown}");
+            assert!(shown.contains("..."), "{shown}");
             watcher
                 .batch_execute(&format!("RESET ROLE; SELECT pg_cancel_backend({pid}); SET ROLE watcher"))
                 .unwrap();
@@ -344,7 +344,7 @@ fn nothing_is_left(port: u16, libraries: Vec<String>, settings: &str, sent: &[us
         // Which key it was can be told.
         for canary in sent.iter().map(|number| &room.canaries[*number]) {
             let brand = if canary.token.starts_with("kw") { 4 } else { 0 };
-            let marked = format!("{}…[redacted]", &canary.token[..brand + 4]);
+            let marked = format!("{}...[redacted]", &canary.token[..brand + 4]);
             assert!(log.contains(&marked), "{marked} in {form}");
         }
         let talkative = settings == TALKATIVE;
@@ -390,10 +390,10 @@ fn what_redaction_can_not_do_is_as_documented() {
         client.batch_execute(sql).unwrap_err().as_db_error().unwrap().message().to_owned()
     };
     let wrong = format!("SELECT '{TOKEN}'::int");
-    let mark = |dots: &str| format!("invalid input syntax for type integer: \"kwk_0a1B{dots}[redacted]\"");
-    assert_eq!(said(&mut client, &wrong), mark("…"));
-    assert_eq!(said(&mut cluster.connect("latin"), &wrong), mark("..."));
-    assert!(cluster.log().contains(&mark("...")));
+    let mark = "invalid input syntax for type integer: \"kwk_0a1B...[redacted]\"";
+    assert_eq!(said(&mut client, &wrong), mark);
+    assert_eq!(said(&mut cluster.connect("latin"), &wrong), mark);
+    assert!(cluster.log().contains(mark));
 
     let from = cluster.log().len();
     client.batch_execute("SET log_min_messages = fatal").unwrap();
@@ -409,6 +409,82 @@ fn what_redaction_can_not_do_is_as_documented() {
         "SELECT string_agg(application_name, '') FROM pg_stat_activity",
     );
     assert!(name.contains(TOKEN));
+}
+
+/// Statements that have a token in them, or what looks like one, mean what they mean without keywright, to any client.
+#[test]
+fn a_statement_that_is_redacted_is_the_same_statement() {
+    const TOKEN: &str = "kwk_0a1B2c3D4e-Zq7xW9vT2pLm4Rk8sYbN1c3q5Ksc";
+    let cluster = Cluster::new(
+        5796,
+        "-c shared_preload_libraries=keywright,pg_stat_statements -c pg_stat_statements.track=all -c pg_stat_statements.track_planning=on",
+    );
+    let mut client = cluster.connect("postgres");
+    client
+        .batch_execute("CREATE EXTENSION pg_stat_statements; CREATE TABLE held (token text UNIQUE)")
+        .unwrap();
+    // A number less another, and a number less a column, as an id and a secret would look.
+    assert_eq!(
+        one::<String>(&mut client, "SELECT (1234567890-1234567890123456789012)::text"),
+        "-1234567890122222221122"
+    );
+    let named =
+        "SELECT 1700000000-lastmodifiedtimestampvalue FROM (SELECT 5 AS lastmodifiedtimestampvalue) AS q";
+    assert_eq!(one::<i32>(&mut client, named), 1_699_999_995);
+    client
+        .batch_execute(&format!("CREATE FUNCTION public.named() RETURNS integer LANGUAGE sql AS $${named}$$; SELECT public.named()"))
+        .unwrap();
+
+    // What a client of another encoding is told has every character it needs.
+    let mut latin = cluster.connect("postgres");
+    latin.batch_execute("SET client_encoding = 'LATIN1'").unwrap();
+    let insert = format!("INSERT INTO held VALUES ('{TOKEN}')");
+    latin.batch_execute(&insert).unwrap();
+    let code = |client: &mut Client, sql: &str| {
+        client.batch_execute(sql).unwrap_err().as_db_error().unwrap().code().code().to_owned()
+    };
+    assert_eq!(code(&mut latin, &insert), "23505");
+    latin.batch_execute(&format!("DO $$ BEGIN RAISE WARNING '%', '{TOKEN}'; END $$")).unwrap();
+    for view in ["pg_stat_activity", "pg_stat_statements"] {
+        latin.batch_execute(&format!("SELECT query FROM {view}")).unwrap();
+    }
+
+    // Where an error is: behind a token in the statement, and in another statement of the message.
+    for sql in [
+        format!("PREPARE p AS SELECT '{TOKEN}', nosuch"),
+        format!("CREATE VIEW v AS SELECT '{TOKEN}', nosuch"),
+        format!("SELECT '{TOKEN}'; SELECT '{TOKEN}', nosuch"),
+    ] {
+        let error = client.batch_execute(&sql).unwrap_err();
+        let position = error.as_db_error().unwrap().position().cloned();
+        let place = sql.find("nosuch").unwrap() as u32 + 1;
+        assert_eq!(position, Some(postgres::error::ErrorPosition::Original(place)), "{sql}");
+    }
+
+    // A token in one of many statements of a message, before and behind others.
+    let tokens = "SELECT 1 /* of many */; SELECT 'TOKEN', pg_sleep(0); DO $$ BEGIN PERFORM 'TOKEN'; END $$; /* TOKEN */ SELECT count(*) FROM held";
+    client.batch_execute(&tokens.replace("TOKEN", TOKEN)).unwrap();
+    // While a statement is planned it has no constants to be left out.
+    client.batch_execute(&format!("SELECT token /* {TOKEN} */ FROM held; TABLE /* {TOKEN} */ held")).unwrap();
+    let bound = client.prepare(&format!("SELECT '{TOKEN}' FROM held")).unwrap();
+    client.batch_execute("SELECT pg_stat_statements_reset()").unwrap();
+    client.query(&bound, &[]).unwrap();
+    client.batch_execute(&tokens.replace("TOKEN", TOKEN)).unwrap();
+    client.batch_execute(&format!("SELECT token /* {TOKEN} */ FROM held; TABLE /* {TOKEN} */ held")).unwrap();
+    let kept: String =
+        one(&mut cluster.connect("postgres"), "SELECT string_agg(query, E'\n') FROM pg_stat_statements");
+    assert!(
+        kept.contains("of many") && kept.contains("...[redacted]") && !kept.contains(&TOKEN[16..]),
+        "{kept}"
+    );
+
+    // JSON is shown from the middle of a token on.
+    let json = format!(r#"SELECT '{{"x-api-key":"{TOKEN}","host": tru}}'::jsonb"#);
+    let error = client.batch_execute(&json).unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert!(error.where_().unwrap().contains("...[redacted]"), "{error:?}");
+    let log = cluster.log();
+    assert!(!log.contains(&TOKEN[20..]), "{log}");
 }
 
 /// What remains without keywright among these libraries, as docs/log.md says, and what closes it.

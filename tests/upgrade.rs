@@ -276,6 +276,31 @@ fn this_library_serves_the_schema_of_the_first_release() {
     assert!(!warned.contains("XX000") && !warned.contains("PANIC"), "{warned}");
 }
 
+/// The upgrade waits for a transaction that writes and goes on to write elsewhere, and neither ends in a deadlock.
+#[test]
+fn a_transaction_goes_on_writing_while_the_upgrade_waits_for_it() {
+    let database = Database::empty("upgraded_meanwhile", "UTF8");
+    let mut client = database.connect();
+    client.batch_execute(FIRST).unwrap();
+    fill(&mut client);
+    let mut writer = database.connect();
+    writer.batch_execute("BEGIN; SELECT keywright.mint_gateway_key('meanwhile')").unwrap();
+    std::thread::scope(|scope| {
+        let upgrade = scope.spawn(|| database.connect().batch_execute(UPDATE).unwrap());
+        let waits = "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
+                      WHERE query = 'ALTER EXTENSION keywright UPDATE' AND NOT granted AND relation = 'keywright.gateway_keys'::regclass)";
+        wait_for(&mut client, waits);
+        writer.batch_execute("SELECT keywright.mint_api_key('alice', 'meanwhile')").unwrap();
+        wait_for(&mut client, waits);
+        writer.batch_execute("SELECT keywright.define_role('meanwhile', '{project:read}')").unwrap();
+        writer.batch_execute("COMMIT").unwrap();
+        upgrade.join().unwrap();
+    });
+    let version: String = one(&mut client, "SELECT extversion FROM pg_extension WHERE extname = 'keywright'");
+    assert_eq!(version, "0.2.0");
+    assert_eq!(one::<String>(&mut client, "SHOW lock_timeout"), "0");
+}
+
 /// Sessions that were there before, with statements prepared, in transactions old and new.
 #[test]
 fn sessions_go_on_through_an_upgrade() {

@@ -1,4 +1,4 @@
-//! Tokens taken out of text that is about to be written or shown: `kwk_AbCd…[redacted]`.
+//! Tokens taken out of text that is about to be written or shown: `kwk_AbCd...[redacted]`.
 //!
 //! Four characters of the public id or prefix stay, so that an operator can tell which key it was. What is redacted never
 //! grows, so that a text can be changed where it lies, also where nothing can be allocated.
@@ -10,18 +10,9 @@ use std::ops::Range;
 const BRAND_LEN: usize = API_KEY_BRAND.len();
 const SHOWN: usize = 4;
 
-/// What stands for the rest of a token.
-#[derive(Debug, Clone, Copy)]
-pub struct Marker<'a> {
-    pub ellipsis: &'a [u8],
-}
-
-impl Marker<'_> {
-    pub const UTF8: Marker<'static> = Marker { ellipsis: "…".as_bytes() };
-    /// For encodings that have no such character.
-    pub const ASCII: Marker<'static> = Marker { ellipsis: b"..." };
-}
-
+/// What stands for the rest of a token: in ASCII, which is itself in the encoding of each database and each client, has as many
+/// characters as bytes, and can be read as tokens of SQL also where a number or a name was taken for a token of ours.
+const ELLIPSIS: &[u8] = b"...";
 const WORD: &[u8] = b"[redacted]";
 
 /// True when `text` holds a token, or so much of one that a part of its secret is in it.
@@ -31,12 +22,12 @@ pub fn holds_a_token(text: &[u8]) -> bool {
 }
 
 /// Takes the tokens out of `text` and closes the gaps. Returns how long it is now.
-pub fn shorten(text: &mut [u8], marker: Marker<'_>) -> usize {
+pub fn shorten(text: &mut [u8]) -> usize {
     let (mut end, mut from) = (0, 0);
     while let Some(secret) = next(text, from) {
         text.copy_within(from..secret.start, end);
         end += secret.start - from;
-        let written = mark(&mut text[end..][..secret.len()], marker);
+        let written = mark(&mut text[end..][..secret.len()]);
         end += written;
         from = secret.end;
     }
@@ -44,21 +35,45 @@ pub fn shorten(text: &mut [u8], marker: Marker<'_>) -> usize {
     end + text.len() - from
 }
 
+/// Takes out what may be the end of a token where a text was cut at its front, as Postgres cuts the line of JSON that it shows: whatever
+/// follows three dots and is as long as a part of a secret that matters. Returns how long it is now.
+pub fn shorten_cut(text: &mut [u8]) -> usize {
+    const MATTERS: usize = 12;
+    let (mut end, mut from) = (0, 0);
+    while let Some(dots) = memchr::memmem::find(&text[from..], ELLIPSIS) {
+        let start = from + dots + ELLIPSIS.len();
+        let run = text[start..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte))
+            .count();
+        text.copy_within(from..start, end);
+        end += start - from;
+        from = start;
+        if run >= MATTERS {
+            text[end..][..WORD.len()].copy_from_slice(WORD);
+            end += WORD.len();
+            from += run;
+        }
+    }
+    text.copy_within(from.., end);
+    end + text.len() - from
+}
+
 /// Takes the tokens out of `text` and fills the gaps with spaces, so that every other character stays where it is.
-pub fn blank(text: &mut [u8], marker: Marker<'_>) {
+pub fn blank(text: &mut [u8]) {
     let mut from = 0;
     while let Some(secret) = next(text, from) {
         let gap = &mut text[secret.clone()];
-        let written = mark(gap, marker);
+        let written = mark(gap);
         gap[written..].fill(b' ');
         from = secret.end;
     }
 }
 
 /// Writes as much of the marker as there is room for: a token that was cut off gets the ellipsis alone.
-fn mark(gap: &mut [u8], marker: Marker<'_>) -> usize {
+fn mark(gap: &mut [u8]) -> usize {
     let mut end = 0;
-    for part in [marker.ellipsis, WORD] {
+    for part in [ELLIPSIS, WORD] {
         let Some(room) = gap.get_mut(end..end + part.len()) else { break };
         room.copy_from_slice(part);
         end += part.len();
@@ -118,40 +133,43 @@ mod tests {
 
     fn shortened(text: &str) -> String {
         let mut bytes = text.as_bytes().to_vec();
-        let length = shorten(&mut bytes, Marker::UTF8);
+        let length = shorten(&mut bytes);
         bytes.truncate(length);
         String::from_utf8(bytes).unwrap()
     }
 
     fn blanked(text: &str) -> String {
         let mut bytes = text.as_bytes().to_vec();
-        blank(&mut bytes, Marker::UTF8);
+        blank(&mut bytes);
         String::from_utf8(bytes).unwrap()
     }
 
     #[test]
     fn takes_out_tokens() {
         for (text, expected) in [
-            (API_KEY, "kwk_0123…[redacted]"),
-            ("a 'kwg_0123456abcdefghijklmnopqrstuvwxyz012345' b", "a 'kwg_0123…[redacted]' b"),
-            ("0123456789-ABCDEFGHIJKLMNOPQRSTUV", "0123…[redacted]"),
-            ("x0123456789-ABCDEFGHIJKLMNOPQRSTUVWX,", "x0123…[redacted],"),
+            (API_KEY, "kwk_0123...[redacted]"),
+            ("a 'kwg_0123456abcdefghijklmnopqrstuvwxyz012345' b", "a 'kwg_0123...[redacted]' b"),
+            ("0123456789-ABCDEFGHIJKLMNOPQRSTUV", "0123...[redacted]"),
+            ("x0123456789-ABCDEFGHIJKLMNOPQRSTUVWX,", "x0123...[redacted],"),
             // In another case it is none, but shows all the same.
-            ("KWK_0123456789-ABCDEFGHIJKLMNOPQRSTUV3jZT8c", "KWK_0123…[redacted]"),
+            ("KWK_0123456789-ABCDEFGHIJKLMNOPQRSTUV3jZT8c", "KWK_0123...[redacted]"),
             // A character lost, or too many.
-            ("kwk_012345678-ABCDEFGHIJKLMNOPQRSTUV3jZT8c", "kwk_0123…[redacted]"),
-            ("kwk_0123456789-ABCDEFGHIJKLMNOPQRSTUV3jZT8cAAA-b c", "kwk_0123…[redacted] c"),
+            ("kwk_012345678-ABCDEFGHIJKLMNOPQRSTUV3jZT8c", "kwk_0123...[redacted]"),
+            ("kwk_0123456789-ABCDEFGHIJKLMNOPQRSTUV3jZT8cAAA-b c", "kwk_0123...[redacted] c"),
             // Cut off.
-            ("kwk_0123456789-AB", "kwk_0123…"),
-            ("kwg_0123456a", "kwg_0123…"),
+            ("kwk_0123456789-AB", "kwk_0123..."),
+            ("kwg_0123456a", "kwg_0123..."),
         ] {
             assert_eq!(shortened(text), expected);
             assert!(holds_a_token(text.as_bytes()));
         }
         let two = format!("{API_KEY} 0123456789-ABCDEFGHIJKLMNOPQRSTUV {API_KEY}é");
-        assert_eq!(shortened(&two), "kwk_0123…[redacted] 0123…[redacted] kwk_0123…[redacted]é");
-        assert_eq!(shortened(&format!("kwk_{API_KEY}")), "kwk_kwk_0123…[redacted]");
-        assert_eq!(shortened(&format!("kwk_abcdefghijklmn{API_KEY}")), "kwk_abcd…[redacted]_0123…[redacted]");
+        assert_eq!(shortened(&two), "kwk_0123...[redacted] 0123...[redacted] kwk_0123...[redacted]é");
+        assert_eq!(shortened(&format!("kwk_{API_KEY}")), "kwk_kwk_0123...[redacted]");
+        assert_eq!(
+            shortened(&format!("kwk_abcdefghijklmn{API_KEY}")),
+            "kwk_abcd...[redacted]_0123...[redacted]"
+        );
     }
 
     #[test]
@@ -178,15 +196,26 @@ mod tests {
         let text = format!("SELECT '{API_KEY}', 2");
         let shown = blanked(&text);
         assert_eq!(shown.len(), text.len());
-        assert_eq!(shown.trim_end_matches("', 2").trim_end(), "SELECT 'kwk_0123…[redacted]");
+        assert_eq!(shown.trim_end_matches("', 2").trim_end(), "SELECT 'kwk_0123...[redacted]");
         assert!(shown.ends_with("', 2"));
     }
 
     #[test]
-    fn in_ascii() {
-        let mut text = API_KEY.as_bytes().to_vec();
-        let length = shorten(&mut text, Marker::ASCII);
-        assert_eq!(&text[..length], b"kwk_0123...[redacted]");
+    fn takes_out_what_a_cut_left_of_a_token() {
+        for (text, expected) in [
+            ("...B2c3D4e-Zq7xW9vT2pLm4Rk8sYbN1c3q5Ksc\", tru...", "...[redacted]\", tru..."),
+            ("line 1: ...wk_0123456789-ABCDEFGHIJKLMNOPQRSTUV3jZT8c", "line 1: ...[redacted]"),
+            (
+                "...V3jZT8c\", \"a\": ...[redacted], ....a123456789012",
+                "...V3jZT8c\", \"a\": ...[redacted], ....[redacted]",
+            ),
+            ("......", "......"),
+            ("", ""),
+        ] {
+            let mut bytes = text.as_bytes().to_vec();
+            let length = shorten_cut(&mut bytes);
+            assert_eq!(str::from_utf8(&bytes[..length]).unwrap(), expected);
+        }
     }
 
     proptest! {
@@ -201,7 +230,7 @@ mod tests {
             let [first, second, third] = [&branded, &bare, &gateway].map(|minted| minted.token.expose());
             let text = format!("{before}{first}{between}{second}{between}{third}{after}");
             let expected = format!(
-                "{before}{}…[redacted]{between}{}…[redacted]{between}{}…[redacted]{after}",
+                "{before}{}...[redacted]{between}{}...[redacted]{between}{}...[redacted]{after}",
                 &first[..8], &second[..4], &third[..8]
             );
             prop_assert_eq!(shortened(&text), expected.clone());
@@ -216,11 +245,14 @@ mod tests {
             4 => proptest::sample::select(b"kwgKWG_-0aZ".to_vec()),
         ], 0..200)) {
             let mut short = text.clone();
-            let length = shorten(&mut short, Marker::UTF8);
+            let length = shorten(&mut short);
             short.truncate(length);
             prop_assert!(!holds_a_token(&short));
+            let cut = shorten_cut(&mut short);
+            prop_assert!(cut <= length);
+            prop_assert_eq!(shorten_cut(&mut short[..cut]), cut);
             let mut same = text.clone();
-            blank(&mut same, Marker::ASCII);
+            blank(&mut same);
             prop_assert!(!holds_a_token(&same));
             prop_assert_eq!(holds_a_token(&text), same != text);
         }
