@@ -72,11 +72,12 @@ unsafe extern "C-unwind" fn on_startup() {
             start: pg_sys::ExecutorStart_hook,
             utility: pg_sys::ProcessUtility_hook,
         };
+        let plans = before.planner.is_some();
         if BEFORE.set(before).is_ok() {
             pg_sys::emit_log_hook = Some(on_log);
             pg_sys::post_parse_analyze_hook = Some(on_analyze);
             // Nobody else is shown the text while a statement is planned.
-            if pg_sys::planner_hook.is_some() {
+            if plans {
                 pg_sys::planner_hook = Some(on_plan);
             }
             pg_sys::ExecutorStart_hook = Some(on_start);
