@@ -9,9 +9,12 @@ fn estimated_rows(relation: Option<pg_sys::Oid>) -> Option<f64> {
     const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
     let relation = relation?;
     let (mut pages, mut rows, mut all_visible) = (0, 0.0, 0.0);
-    // SAFETY: opened with the lock that reading takes, or an error; it is told what to fill in, and no widths of columns.
+    // SAFETY: opened with the lock that reading takes, or not there; it is told what to fill in, and no widths of columns.
     unsafe {
-        let relation = pg_sys::relation_open(relation, LOCK);
+        let relation = pg_sys::try_relation_open(relation, LOCK);
+        if relation.is_null() {
+            return None;
+        }
         pg_sys::estimate_rel_size(relation, null_mut(), &mut pages, &mut rows, &mut all_visible);
         pg_sys::relation_close(relation, LOCK);
     }

@@ -1144,10 +1144,13 @@ fn fuzz(
                     .entry(format!("not foreseen: {} {code}", function.name))
                     .or_insert_with(|| said(&answer));
             }
-            let file = String::from_utf8_lossy(&answer.error.as_ref().unwrap()[&b'F']).into_owned();
+            // What is cast to a type that it does not take does not reach it.
+            let elsewhere = ["::integer", "::interval", "::jsonb"]
+                .iter()
+                .any(|cast| call.sql.windows(cast.len()).any(|part| part == cast.as_bytes()));
             let before = BEFORE_VERIFY.contains(&code.as_str())
                 || message.starts_with("invalid hexadecimal")
-                || ["datetime.c", "numutils.c"].contains(&file.as_str());
+                || elsewhere;
             if function.name.starts_with("verify_") && !before {
                 found
                     .entry(format!("verification raised: {} {code}", function.name))

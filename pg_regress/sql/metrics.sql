@@ -90,6 +90,8 @@ SELECT to_timestamp(value) > clock_timestamp() AND to_timestamp(value) <= (
           WHERE revoked_at IS NULL AND superseded_at IS NULL AND expires_at > clock_timestamp()) AS before_the_next
   FROM keywright.metrics() WHERE name = 'keywright_api_keys_next_expiry_timestamp_seconds';
 SELECT keywright._estimated_rows(NULL);
+-- And of what is not there.
+SELECT keywright._estimated_rows('0'), keywright._estimated_rows('1');
 ROLLBACK;
 
 -- No series twice, no null, nothing infinite; names and labels as Prometheus has them. It writes nothing.
