@@ -16,7 +16,7 @@ BEGIN
       PERFORM pg_catalog.set_config('lock_timeout', usual, true);
       EXIT;
     EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-      IF usual OPERATOR(pg_catalog.<>) '0' AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) begun OPERATOR(pg_catalog.+) usual::interval THEN
+      IF usual OPERATOR(pg_catalog.<>) '0' AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) (begun OPERATOR(pg_catalog.+) usual::interval) THEN
         RAISE;
       END IF;
       PERFORM pg_catalog.pg_sleep(0.02);

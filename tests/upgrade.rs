@@ -285,14 +285,18 @@ fn a_transaction_goes_on_writing_while_the_upgrade_waits_for_it() {
     fill(&mut client);
     let mut writer = database.connect();
     writer.batch_execute("BEGIN; SELECT keywright.mint_gateway_key('meanwhile')").unwrap();
+    let mut hasty = database.connect();
+    hasty.batch_execute("SET lock_timeout = '300ms'").unwrap();
+    let error = hasty.batch_execute(UPDATE).unwrap_err();
+    assert_eq!(error.as_db_error().unwrap().code().code(), "55P03");
     std::thread::scope(|scope| {
         let upgrade = scope.spawn(|| database.connect().batch_execute(UPDATE).unwrap());
         let waits = "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
-                      WHERE query = 'ALTER EXTENSION keywright UPDATE' AND NOT granted AND relation = 'keywright.gateway_keys'::regclass)";
+                      WHERE query = 'ALTER EXTENSION keywright UPDATE' AND NOT granted)";
         wait_for(&mut client, waits);
         writer.batch_execute("SELECT keywright.mint_api_key('alice', 'meanwhile')").unwrap();
         wait_for(&mut client, waits);
-        writer.batch_execute("SELECT keywright.define_role('meanwhile', '{project:read}')").unwrap();
+        writer.batch_execute("SELECT keywright.ensure_user('meanwhile', '')").unwrap();
         writer.batch_execute("COMMIT").unwrap();
         upgrade.join().unwrap();
     });
