@@ -206,8 +206,8 @@ mod tests {
             ("...B2c3D4e-Zq7xW9vT2pLm4Rk8sYbN1c3q5Ksc\", tru...", "...[redacted]\", tru..."),
             ("line 1: ...wk_0123456789-ABCDEFGHIJKLMNOPQRSTUV3jZT8c", "line 1: ...[redacted]"),
             (
-                "...V3jZT8c\", \"a\": ...[redacted], ....a123456789012",
-                "...V3jZT8c\", \"a\": ...[redacted], ....[redacted]",
+                "...V3jZT8c\", \"a\": ...[redacted], ...a12345678901",
+                "...V3jZT8c\", \"a\": ...[redacted], ...[redacted]",
             ),
             ("......", "......"),
             ("", ""),
