@@ -1,6 +1,6 @@
 //! A standby, asked everything there is; two nodes that replicate to each other. The SQL is that of docs/replicas.md.
 
-use keywright_tests::{Cluster, ensure, environment, is_active, one, wait_for};
+use keywright_tests::{Cluster, becomes_true, ensure, environment, is_active, one, wait_for};
 use postgres::Client;
 use std::collections::BTreeSet;
 use std::thread;
@@ -499,8 +499,25 @@ impl Pair {
             let applied = format!(
                 "SELECT coalesce(bool_and(replay_lsn >= '{written}'), NOT EXISTS (SELECT FROM pg_replication_slots)) FROM pg_stat_replication"
             );
-            wait_for(&mut node, &applied);
+            assert!(becomes_true(&mut node, &applied), "never true: {applied}\n{}", self.what_happens());
         }
+    }
+
+    /// What the workers of either are at, and the logs.
+    fn what_happens(&self) -> String {
+        let views = [
+            "pg_stat_replication",
+            "pg_replication_slots",
+            "pg_stat_subscription",
+            "pg_stat_subscription_stats",
+            "pg_stat_activity",
+            "pg_locks",
+        ];
+        self.nodes.iter().zip(self.connect()).fold(String::new(), |told, (node, mut client)| {
+            let rows =
+                views.map(|view| texts(&mut client, &format!("SELECT v::text FROM {view} AS v")).join("\n"));
+            format!("{told}\n{}\n{}", rows.join("\n\n"), node.log())
+        })
     }
 
     /// Both have the same rows in every table that is published.

@@ -259,13 +259,15 @@ fn server_program(bindir: &str, name: &str) -> Command {
 
 /// Waits until a query answers true.
 pub fn wait_for(client: &mut Client, sql: &str) {
-    for _ in 0..600 {
-        if one::<bool>(client, sql) {
-            return;
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-    panic!("never true: {sql}");
+    assert!(becomes_true(client, sql), "never true: {sql}");
+}
+
+/// Whether it does within half a minute.
+pub fn becomes_true(client: &mut Client, sql: &str) -> bool {
+    (0..600).any(|attempt| {
+        thread::sleep(Duration::from_millis(if attempt == 0 { 0 } else { 50 }));
+        one::<bool>(client, sql)
+    })
 }
 
 /// The metrics of a file of queries for postgres_exporter: those that have rows, and those that have none.
