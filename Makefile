@@ -24,10 +24,13 @@ bench: ## Speed, each figure against a baseline measured in the same run
 instructions: ## Instructions of one verification in the server, by valgrind
 	@scripts/instructions $(HERE)
 
-install: ## Build in release and install into the Postgres of PG_CONFIG
+all: ## Build in release for the Postgres of PG_CONFIG
+	@scripts/compile $(PG_CONFIG) >/dev/null
+
+install: ## Build in release and install into the Postgres of PG_CONFIG, below DESTDIR
 	@scripts/install $(PG_CONFIG)
 
-package: ## A Debian package for the Postgres of PG_CONFIG and an archive for PGXN in target/dist, the same bytes wherever they are built
+package: ## A Debian package for the Postgres of PG_CONFIG and an archive for PGXN in target/dist, the same bytes in whatever folder they are built
 	@scripts/package $(PG_CONFIG)
 	@scripts/pgxn
 
@@ -43,4 +46,4 @@ release-check: ## What must hold before a release, and what of it is missing
 clean: ## Remove what was built
 	@scripts/clean
 
-.PHONY: demo test docs bench instructions install package installcheck uninstall release-check clean help
+.PHONY: demo test docs bench instructions all install package installcheck uninstall release-check clean help

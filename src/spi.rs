@@ -36,6 +36,36 @@ impl Drop for Mark {
     }
 }
 
+/// A plan is kept while the tables grow: one that was made when they were small must not be to read all of them. Kept statements look
+/// rows up, or read tables that stay small.
+struct ByIndex {
+    enable_seqscan: bool,
+    jit_enabled: bool,
+}
+
+impl ByIndex {
+    fn plan() -> ByIndex {
+        // SAFETY: settings of this process, which has a single thread, put back when this is dropped, also when an error unwinds.
+        unsafe {
+            let before = ByIndex { enable_seqscan: pg_sys::enable_seqscan, jit_enabled: pg_sys::jit_enabled };
+            pg_sys::enable_seqscan = false;
+            // What there is no index for looks dear then, so dear that it would be compiled.
+            pg_sys::jit_enabled = false;
+            before
+        }
+    }
+}
+
+impl Drop for ByIndex {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe {
+            pg_sys::enable_seqscan = self.enable_seqscan;
+            pg_sys::jit_enabled = self.jit_enabled;
+        }
+    }
+}
+
 /// A row of a result; columns count from 1.
 #[derive(Debug)]
 pub struct Row {
@@ -92,6 +122,7 @@ pub fn read_in_transaction_snapshot(sql: &'static str, args: &[Arg]) -> bool {
         pg_sys::GetTransactionSnapshot()
     };
     let mut found = 0;
+    let _plans = ByIndex::plan();
     run(kept_plan(sql, args), args, snapshot, true, |rows, _| found = rows);
     found > 0
 }
@@ -106,6 +137,7 @@ pub fn write<T>(sql: &'static str, args: &[Arg], each: impl FnMut(&Row) -> T) ->
 pub fn count(sql: &'static str, args: &[Arg]) -> u64 {
     let _mark = Mark::set(true);
     let mut touched = 0;
+    let _plans = ByIndex::plan();
     run(kept_plan(sql, args), args, latest(), false, |processed, _| touched = processed);
     touched
 }
@@ -148,6 +180,7 @@ pub fn write_in_trigger(trigger: &pg_sys::TriggerData, sql: &'static str, args: 
         unsafe { pg_sys::SPI_register_trigger_data(trigger.cast_mut()) };
         plan()
     };
+    let _plans = ByIndex::plan();
     run(registered, args, latest(), false, |_, _| ());
 }
 
@@ -160,6 +193,7 @@ pub fn utility(sql: &(impl AsRef<[u8]> + ?Sized)) {
 
 fn execute<T>(sql: &'static str, args: &[Arg], read_only: bool, mut each: impl FnMut(&Row) -> T) -> Vec<T> {
     let mut rows = Vec::new();
+    let _plans = ByIndex::plan();
     run(kept_plan(sql, args), args, latest(), read_only, |_, table| collect(table, &mut each, &mut rows));
     rows
 }

@@ -124,6 +124,8 @@ pub fn save(file: &Path, figures: &[Figure]) {
         .arg("-r")
         .output()
         .map_or(String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    // What comes after it is whose build it is.
+    let kernel = kernel.split('-').next().unwrap_or_default();
     let mut text = format!(
         "keywright {keywright} on {name}, {cores} cores, Linux {kernel}, shared_buffers {buffers}, {huge}, fsync off\n{version}\n"
     );
@@ -229,10 +231,11 @@ fn plot(run: &Run) -> String {
     }
     let most = bars.iter().map(|(_, rate, _)| *rate).fold(1.0, f64::max);
     let height = 60 + bars.len() * 30;
+    // On a ground of its own: a picture does not know which theme the page around it has.
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 760 {height}\" font-family=\"sans-serif\" font-size=\"14\">\n\
-         <style>text{{fill:#24292f}}.own{{fill:#2563eb}}.other{{fill:#94a3b8}}\
-         @media (prefers-color-scheme: dark){{text{{fill:#e6edf3}}.own{{fill:#60a5fa}}.other{{fill:#64748b}}}}</style>\n\
+         <style>text{{fill:#24292f}}.own{{fill:#2563eb}}.other{{fill:#94a3b8}}.page{{fill:#f6f8fa}}</style>\n\
+         <rect class=\"page\" width=\"760\" height=\"{height}\" rx=\"6\"/>\n\
          <text x=\"10\" y=\"24\" font-weight=\"bold\">Calls a second, 1 client on one core, PostgreSQL {}</text>\n",
         run.version
     );

@@ -19,12 +19,13 @@ $$;
 \set writes 'sk_live_made0up0token0that0writes0001'
 \set revoked 'sk_live_made0up0token0that0is0revoked'
 \set expired 'sk_live_made0up0token0that0is0expired'
+\set suspended 'sk_live_made0up0token0of0one0suspended'
 INSERT INTO old.customers VALUES (1, 'ada@example.org'), (2, 'grace@example.org');
 INSERT INTO old.api_keys (id, customer_id, label, key_hash, can_write, created_at, expires_at, revoked_at)
 SELECT t.id, t.customer, 'Key of ' || t.customer, encode(sha256(convert_to(t.token, 'UTF8')), 'hex'), t.can_write, now() - interval '400 days',
        now() + t.left_of_it, CASE WHEN t.revoked THEN now() END
   FROM (VALUES (11, 1, :'reads', false, interval '90 days', false), (12, 1, :'writes', true, NULL, false), (13, 2, :'revoked', true, NULL, true),
-    (14, 2, :'expired', true, interval '-1 day', false)) AS t (id, customer, token, can_write, left_of_it, revoked);
+    (14, 2, :'expired', true, interval '-1 day', false), (15, 2, :'suspended', false, interval '90 days', false)) AS t (id, customer, token, can_write, left_of_it, revoked);
 
 -- Before: which token the old table knows.
 SELECT t.name, old.verify(t.token) AS customer FROM (VALUES (1, 'reads', :'reads'), (2, 'writes', :'writes'), (3, 'revoked', :'revoked'), (4, 'expired', :'expired'),
@@ -99,11 +100,13 @@ SELECT l.username, l.name, l.state, u.last_used_at
  WHERE l.name LIKE 'old-%' AND l.state = 'active'
  ORDER BY l.username, l.name;
 
--- Back: the old table was only read. What was revoked here since is to be dead there too.
-UPDATE old.api_keys AS k SET revoked_at = l.revoked_at
-  FROM keywright.list_api_keys(include_inactive => true, page_size => 10000) AS l
- WHERE l.key_id = app.old_key_id(decode(k.key_hash, 'hex')) AND l.state = 'revoked' AND k.revoked_at IS NULL;
-SELECT t.name, old.verify(t.token) AS customer FROM (VALUES ('reads', :'reads'), ('writes', :'writes')) AS t (name, token);
+-- Back: the old table was only read. What is dead here by now is to be dead there too, also what was purged since.
+SELECT keywright.suspend_user('customer-2') AS suspended;
+SELECT keywright.purge_api_keys('0 seconds') AS purged;
+UPDATE old.api_keys AS k SET revoked_at = now()
+ WHERE k.revoked_at IS NULL AND (k.expires_at > now()) IS NOT FALSE
+   AND NOT (keywright.verify_api_key_digest(app.old_key_id(decode(k.key_hash, 'hex')), decode(k.key_hash, 'hex'))).active;
+SELECT t.name, old.verify(t.token) AS customer FROM (VALUES ('reads', :'reads'), ('writes', :'writes'), ('suspended', :'suspended')) AS t (name, token);
 SET client_min_messages = warning;
 DROP SCHEMA app, old CASCADE;
 SELECT keywright.revoke_access('example_application', 'verifier');

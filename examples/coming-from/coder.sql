@@ -120,13 +120,14 @@ SELECT u.username, u.status, keywright.import_api_key(u.username, 'any', k.id, k
   FROM old.api_keys AS k JOIN old.users AS u ON u.id = k.user_id
  WHERE k.login_type = 'token' AND k.expires_at > now() AND NOT u.deleted ORDER BY u.username;
 
--- Back: the old tables were only read. What was revoked here since is to be dead there too.
+-- Back: the old tables were only read. What is dead here by now is to be dead there too, also what was purged since.
 SELECT keywright.revoke_api_key('AdaKey0001', 'laptop stolen');
+SELECT keywright.purge_api_keys('0 seconds') AS purged;
 DELETE FROM old.api_keys AS k
- USING keywright.list_api_keys(include_inactive => true, page_size => 10000) AS l
- WHERE l.key_id = k.id AND l.state = 'revoked';
+ WHERE k.login_type = 'token' AND k.expires_at > now()
+   AND NOT (keywright.verify_api_key_digest(k.id, k.hashed_secret)).active;
 SELECT t.name, old.verify(t.token) AS old, v.active AS new
-  FROM (VALUES ('laptop', :'laptop'), ('robot', :'bot')) AS t (name, token), keywright.verify_api_key(t.token) AS v;
+  FROM (VALUES ('laptop', :'laptop'), ('robot', :'bot'), ('sams', :'sams')) AS t (name, token), keywright.verify_api_key(t.token) AS v;
 SET client_min_messages = warning;
 DROP SCHEMA old CASCADE;
 DROP EXTENSION keywright;

@@ -3,6 +3,7 @@
 -- A worker that applies them fires no ordinary trigger and checks no foreign key, puts a whole row over the one that is there,
 -- and stops for good at a duplicate: then no revocation arrives any more. So these triggers fire for it, and for nobody else.
 -- Each decides by the rows alone, so that two nodes that got the same rows in another order end with the same.
+-- A worker keeps its plans while tables grow: none may be to read a whole table.
 
 -- When a status last changed, so that a suspension is not undone by a row that was written elsewhere without knowing of it.
 ALTER TABLE keywright.users ADD COLUMN status_changed_at timestamptz;
@@ -33,7 +34,7 @@ COMMENT ON FUNCTION keywright._note_conflict(text, text, text, text, uuid) IS
 
 -- Of two living users of a name the one that was made first keeps it; the other is deleted.
 CREATE FUNCTION keywright._users_replicated() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS $$
 DECLARE
   other record;
@@ -107,7 +108,7 @@ COMMENT ON FUNCTION keywright._users_replicated() IS
 
 -- Of two keys that hold a name the one that was made last holds it; the other lives on until it expires, as in a rotation.
 CREATE FUNCTION keywright._api_keys_replicated() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS $$
 DECLARE
   other record;
@@ -142,24 +143,23 @@ BEGIN
     RETURN NULL;
   END IF;
   FOR attempt IN 1..10 LOOP
-    IF new.revoked_at IS NULL AND new.superseded_at IS NULL THEN
-      SELECT k.key_id, k.created_at INTO other FROM keywright.api_keys AS k
-       WHERE k.user_id = new.user_id AND k.name = new.name AND k.revoked_at IS NULL AND k.superseded_at IS NULL
-         FOR UPDATE;
-      IF FOUND AND (other.created_at, other.key_id) > (new.created_at, new.key_id) THEN
-        new.superseded_at := other.created_at;
-        new.superseded_by := other.key_id;
-        PERFORM keywright._note_conflict('superseded', 'api_key', new.key_id, new.name, new.user_id);
-      ELSIF FOUND THEN
-        UPDATE keywright.api_keys AS k SET superseded_at = new.created_at, superseded_by = new.key_id
-         WHERE k.key_id = other.key_id;
-        PERFORM keywright._note_conflict('superseded', 'api_key', other.key_id, new.name, new.user_id);
-      END IF;
-    END IF;
     -- A mint of this name that is under way here is waited for, and then seen.
     INSERT INTO keywright.api_keys VALUES (new.*) ON CONFLICT DO NOTHING;
     IF FOUND THEN
       RETURN NULL;
+    END IF;
+    SELECT k.key_id, k.created_at INTO other FROM keywright.api_keys AS k
+     WHERE k.user_id = new.user_id AND k.name = new.name AND k.revoked_at IS NULL AND k.superseded_at IS NULL
+       AND new.revoked_at IS NULL AND new.superseded_at IS NULL
+       FOR UPDATE;
+    IF FOUND AND (other.created_at, other.key_id) > (new.created_at, new.key_id) THEN
+      new.superseded_at := other.created_at;
+      new.superseded_by := other.key_id;
+      PERFORM keywright._note_conflict('superseded', 'api_key', new.key_id, new.name, new.user_id);
+    ELSIF FOUND THEN
+      UPDATE keywright.api_keys AS k SET superseded_at = new.created_at, superseded_by = new.key_id
+       WHERE k.key_id = other.key_id;
+      PERFORM keywright._note_conflict('superseded', 'api_key', other.key_id, new.name, new.user_id);
     END IF;
   END LOOP;
   -- Something else is in the way, which the error will tell.
@@ -171,7 +171,7 @@ COMMENT ON FUNCTION keywright._api_keys_replicated() IS
 
 -- The same for gateway keys. They have no expiry, so the one that loses its name gets a week.
 CREATE FUNCTION keywright._gateway_keys_replicated() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS $$
 DECLARE
   grace constant interval := '168 hours';
@@ -197,23 +197,21 @@ BEGIN
     RETURN NULL;
   END IF;
   FOR attempt IN 1..10 LOOP
-    IF new.superseded_at IS NULL THEN
-      SELECT k.gateway_key_id, k.created_at INTO other FROM keywright.gateway_keys AS k
-       WHERE lower(k.name) = lower(new.name) AND k.superseded_at IS NULL
-         FOR UPDATE;
-      IF FOUND AND (other.created_at, other.gateway_key_id) > (new.created_at, new.gateway_key_id) THEN
-        new.superseded_at := other.created_at;
-        new.expires_at := other.created_at + grace;
-        PERFORM keywright._note_conflict('superseded', 'gateway_key', new.gateway_key_id::text, new.name, NULL);
-      ELSIF FOUND THEN
-        UPDATE keywright.gateway_keys AS k SET superseded_at = new.created_at, expires_at = new.created_at + grace
-         WHERE k.gateway_key_id = other.gateway_key_id;
-        PERFORM keywright._note_conflict('superseded', 'gateway_key', other.gateway_key_id::text, new.name, NULL);
-      END IF;
-    END IF;
     INSERT INTO keywright.gateway_keys VALUES (new.*) ON CONFLICT DO NOTHING;
     IF FOUND THEN
       RETURN NULL;
+    END IF;
+    SELECT k.gateway_key_id, k.created_at INTO other FROM keywright.gateway_keys AS k
+     WHERE lower(k.name) = lower(new.name) AND k.superseded_at IS NULL AND new.superseded_at IS NULL
+       FOR UPDATE;
+    IF FOUND AND (other.created_at, other.gateway_key_id) > (new.created_at, new.gateway_key_id) THEN
+      new.superseded_at := other.created_at;
+      new.expires_at := other.created_at + grace;
+      PERFORM keywright._note_conflict('superseded', 'gateway_key', new.gateway_key_id::text, new.name, NULL);
+    ELSIF FOUND THEN
+      UPDATE keywright.gateway_keys AS k SET superseded_at = new.created_at, expires_at = new.created_at + grace
+       WHERE k.gateway_key_id = other.gateway_key_id;
+      PERFORM keywright._note_conflict('superseded', 'gateway_key', other.gateway_key_id::text, new.name, NULL);
     END IF;
   END LOOP;
   -- Something else is in the way, which the error will tell.
@@ -225,7 +223,7 @@ COMMENT ON FUNCTION keywright._gateway_keys_replicated() IS
 
 -- One binding of two is both nodes' in the end, so that unbinding it is known to both.
 CREATE FUNCTION keywright._role_bindings_replicated() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS $$
 DECLARE
   other uuid;
@@ -248,7 +246,7 @@ COMMENT ON FUNCTION keywright._role_bindings_replicated() IS
 
 -- A resource takes its bindings along, those that the other node did not know of too.
 CREATE FUNCTION keywright._resources_gone() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS $$
 BEGIN
   DELETE FROM keywright.role_bindings AS b WHERE b.resource_type = old.type AND b.resource_id = old.id;

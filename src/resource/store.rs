@@ -346,7 +346,7 @@ pub fn remove(kind: &Kind, mut ids: Vec<String>) -> u64 {
     }
     ids.sort();
     let args = [kind.name.as_str().into(), ids.into(), tracked_types().into()];
-    let removed = spi::count_once(REMOVE, &args[..2]);
-    spi::count_once(ORPHAN, &args);
+    let removed = spi::count(REMOVE, &args[..2]);
+    spi::count(ORPHAN, &args);
     removed
 }
