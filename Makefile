@@ -16,7 +16,7 @@ test: ## Everything, on every version in PG
 	@scripts/test $(PG)
 
 docs: ## The documentation as a site in target/site
-	@scripts/docs $(firstword $(PG))
+	@scripts/docs $(firstword $(HERE))
 
 bench: ## Speed, each figure against a baseline measured in the same run
 	@scripts/bench $(HERE)

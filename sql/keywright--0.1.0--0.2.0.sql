@@ -173,7 +173,7 @@ $$;
 COMMENT ON FUNCTION keywright.import_api_key(text, text, text, bytea, timestamptz, timestamptz, text[], text[]) IS
 'Takes over an API key that another system minted, by the hash of its secret: its token goes on verifying, and from then on is revoked, expires, is audited and rotated here. A token of the form {key_id}-{22 letters and digits} verifies as it is; any other by verify_api_key_digest. No hash tells whether the secret was random: import only keys whose secrets were, with at least 112 bits.
 Arguments: username (the owner); name (as for mint_api_key); key_id (10 letters and digits); digest (SHA-256 of the secret, 32 bytes; not the token); expires_at (in the future, at most 100 years and keywright.max_api_key_lifetime away); created_at (in the past; null: now; a rotation gives the successor the lifetime from there to expires_at); scopes and allow_list (as for mint_api_key). The key belongs to no manager.
-Result: imported; or unchanged when the key is there already with this secret and owner: nothing was written, and what has become of it since stays, a revocation too.
+Result: imported; or unchanged when the key is there already with this secret and owner: nothing was written, and what has become of it since stays, a revocation too, until the key is purged: a key that is imported again after that lives again.
 Errors: 23514 api_keys_name_check; 23505 api_keys_pkey another key has the id, api_keys_name_idx; 22023 malformed argument, or a digest that is none or of something that can be guessed, never repeated; 42704 no such user; 55000 the user is suspended.
 Example: SELECT keywright.import_api_key(''ada'', ''old'', ''4hQx0mTz9B'', :''digest'', expires_at => now() + interval ''30 days'');';
 COMMENT ON COLUMN keywright.audit_events.event IS 'created, updated, deleted, truncated; of users also suspended, activated; of keys minted, imported, superseded, revoked, expired, purged; of grants of Postgres roles granted, undone.';
@@ -604,7 +604,10 @@ AS $$
             WHERE coalesce(a.mode, 'i') IN ('i', 'b', 'v'))),
          regexp_replace(c.comment, '\n(?:Arguments|Result|Errors|Example): .*?(?=\n(?:Arguments|Result|Who may|Progress|Errors|Example): |$)', '', 'g'),
          substring(c.comment FROM '\nArguments: (.*?)(?=\n(?:Result|Who may|Progress|Errors|Example): |$)'),
-         concat_ws(E'\n', pg_get_function_result(p.oid),
+         concat_ws(E'\n', regexp_replace(pg_get_function_result(p.oid), '\mrecord$', (
+             SELECT format('(%s)', string_agg(format('%s %s', a.name, format_type(a.type, NULL)), ', ' ORDER BY a.position))
+               FROM unnest(p.proallargtypes, p.proargnames, p.proargmodes) WITH ORDINALITY AS a (type, name, mode, position)
+              WHERE a.mode IN ('o', 'b'))),
            substring(c.comment FROM '\nResult: (.*?)(?=\n(?:Arguments|Who may|Progress|Errors|Example): |$)')),
          substring(c.comment FROM '\nExample: (.*?)$'),
          substring(c.comment FROM '\nErrors: (.*?)(?=\n(?:Arguments|Result|Who may|Progress|Example): |$)'),
@@ -613,17 +616,24 @@ AS $$
            WHERE 'keywright.' || f.signature = p.oid::regprocedure::text)
     FROM pg_catalog.pg_proc AS p
    CROSS JOIN LATERAL (SELECT obj_description(p.oid, 'pg_proc')) AS c (comment)
+   CROSS JOIN LATERAL (
+     SELECT lower((p.proname || ' ' || c.comment) COLLATE "C"), tsvector_to_array(to_tsvector('english', c.comment))
+     OFFSET 0) AS v (words, stems)
+   CROSS JOIN LATERAL (
+     -- No more words than anybody types, each as it is or in another form: rotates, rotating.
+     SELECT bool_and(strpos(v.words, t.word) > 0 OR t.stems <> '{}' AND t.stems <@ v.stems),
+            count(*) FILTER (WHERE strpos(p.proname::text COLLATE "C", t.word) > 0)
+       FROM (SELECT w.word, tsvector_to_array(to_tsvector('english', w.word))
+               FROM regexp_split_to_table(lower(left(topic, 200) COLLATE "C"), '[\s-]+') AS w (word)) AS t (word, stems)) AS f (found, named)
    WHERE p.pronamespace = 'keywright'::regnamespace
      AND NOT starts_with(p.proname::text, '_')
-     AND NOT EXISTS (
-       SELECT FROM regexp_split_to_table(lower(topic COLLATE "C"), '\s+') AS t (word)
-        WHERE strpos(lower((p.proname || ' ' || c.comment) COLLATE "C"), t.word) = 0)
-   -- By name first, then whose comment speaks of it.
-   ORDER BY strpos(p.proname::text COLLATE "C", lower(topic COLLATE "C")) = 0, p.proname
+     AND f.found IS NOT FALSE
+   -- Who has most of them in the name comes first, then whose comment speaks of them.
+   ORDER BY f.named DESC, p.proname
 $$;
 COMMENT ON FUNCTION keywright.help(text) IS
-'The manual: a row for each function whose name or comment has the words of the topic, those with it in their name first. In psql \x auto reads well. What is after a colon in an example is a variable of psql: \set token kwk_...
-Arguments: topic (words, in any case and order; null or empty: all functions).
+'The manual: a row for each function whose name or comment has the words of the topic, those with most of them in their name first. In psql \x auto reads well. What is after a colon in an example is a variable of psql: \set token kwk_...
+Arguments: topic (words, in any case, order and form, of which the first 200 characters count; null or empty: all functions).
 Result: function (how it is called, with defaults); does; arguments; result; example; errors (SQLSTATEs; 25006 for any function that has to write in a READ ONLY transaction or on a standby); capabilities (grant_access with one of them lets a role call it).
 Errors: none of its own.
 Example: SELECT function, example FROM keywright.help(''rotate key'');';
@@ -772,7 +782,7 @@ Result: true or false; false for a suspended user.
 Errors: 22023 malformed argument; 42704 no such user.
 Example: SELECT keywright.has_permission(''ada'', ''project:update'', ''project'', ''rockets'');';
 COMMENT ON FUNCTION keywright.mint_api_key(text, text, text[], text[], interval, text) IS
-'Mints an API key. The token is in the result and nowhere else; it can not be shown again.
+'Mints (creates) a new API key. The token is in the result and nowhere else; it can not be shown again.
 Arguments: username (the owner); name (1 to 64 lower case letters, digits and single dashes, unique per user among live keys); scopes (registered scopes, and permissions type:action with a registered type, * on either side for any; 1 to 128); allow_list (entries type:id with a registered type, * on either side for any; 1 to 128); lifetime (more than 0, at most 100 years and keywright.max_api_key_lifetime); managed_by (the calling reconciler; null: none).
 Result: key_id; token (43 characters, or 33 while keywright.api_key_brand is empty); expires_at.
 Errors: 23514 api_keys_name_check; 23505 api_keys_name_idx; 22023 malformed argument, with the nearest registered scope or type; 42704 no such user; 55000 the user is suspended.

@@ -111,7 +111,8 @@ fn config(cluster: &Cluster, told: &Told) -> Config {
 
 impl Room {
     fn new(port: u16, libraries: &[&str], settings: &str) -> Room {
-        let parameters = if is_18() { "-c auto_explain.log_parameter_max_length=-1" } else { "" };
+        let parameters =
+            if explains_parameters() { "-c auto_explain.log_parameter_max_length=-1" } else { "" };
         let settings =
             format!("-c shared_preload_libraries={} {FORMS} {settings} {parameters}", libraries.join(","));
         let settings = settings.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -170,14 +171,19 @@ impl Room {
     }
 }
 
-fn is_18() -> bool {
-    environment("PG_VERSION") == "18"
+/// Before 16 auto_explain shows no parameters.
+fn explains_parameters() -> bool {
+    !is_15()
+}
+
+fn is_15() -> bool {
+    environment("PG_VERSION") == "15"
 }
 
 /// Debian has pgaudit for 15.
 fn libraries(first: &str, last: &str) -> Vec<String> {
     let mut libraries = vec![first, "pg_stat_statements", "auto_explain"];
-    if !is_18() {
+    if is_15() {
         libraries.push("pgaudit");
     }
     libraries.push(last);
@@ -521,7 +527,7 @@ fn without_preloading_parameters_and_digests_keep_tokens_out() {
         ("SET log_min_duration_statement = 0; SET log_parameter_max_length = 0", BOUND, [false; 3]),
         ("", FAILING_BOUND, [false; 3]),
         ("SET log_parameter_max_length_on_error = -1", FAILING_BOUND, [true, false, false]),
-        ("SET auto_explain.log_min_duration = 0", BOUND, [is_18(), false, false]),
+        ("SET auto_explain.log_min_duration = 0", BOUND, [explains_parameters(), false, false]),
         (
             "SET auto_explain.log_min_duration = 0; SET auto_explain.log_parameter_max_length = 0",
             BOUND,
@@ -534,8 +540,9 @@ fn without_preloading_parameters_and_digests_keep_tokens_out() {
         client.batch_execute("RESET ALL; SELECT pg_stat_statements_reset()").unwrap();
         let mut session = cluster.connect("postgres");
         let pid: i32 = one(&mut session, "SELECT pg_backend_pid()");
-        for setting in
-            settings.split("; ").filter(|setting| is_18() || !setting.contains("auto_explain.log_parameter"))
+        for setting in settings
+            .split("; ")
+            .filter(|setting| explains_parameters() || !setting.contains("auto_explain.log_parameter"))
         {
             session.batch_execute(setting).unwrap();
         }

@@ -31,6 +31,11 @@ SELECT t.id, t.customer, 'Key of ' || t.customer, encode(sha256(convert_to(t.tok
 SELECT t.name, old.verify(t.token) AS customer FROM (VALUES (1, 'reads', :'reads'), (2, 'writes', :'writes'), (3, 'revoked', :'revoked'), (4, 'expired', :'expired'),
   (5, 'wrong', 'sk_live_made0up0token0that0reads00002')) AS t (n, name, token) ORDER BY n;
 
+-- What would stop the migration, or come to life by it. No row is good.
+SELECT k.id FROM old.api_keys AS k
+ WHERE k.revoked_at IS NULL AND (k.expires_at > now()) IS NOT FALSE
+   AND NOT (coalesce(k.key_hash, '') ~ '^[0-9a-f]{64}$' AND k.customer_id IS NOT NULL AND coalesce(isfinite(k.expires_at), true));
+
 CREATE SCHEMA app;
 -- keywright finds a key by an id of 10 letters and digits, which these tokens do not have in them: it is taken from the hash.
 CREATE FUNCTION app.old_key_id(digest bytea) RETURNS text

@@ -59,12 +59,17 @@ SELECT t.name, old.verify(t.token) AS old, v.active AS new
   FROM (VALUES (1, 'operator', :'operator'), (2, 'laptop', :'laptop'), (3, 'session', :'session'), (4, 'ended', :'ended'), (5, 'robot', :'bot'), (6, 'sams', :'sams'),
     (7, 'wrong', :'laptop' || 'x'), (8, 'wrong secret', 'AdaKey0001-made0up0laptop00000001')) AS t (n, name, token), keywright.verify_api_key(t.token) AS v ORDER BY n;
 
--- What would stop the migration: two live tokens of a user whose names become one. No row is good.
+-- What would stop the migration: two live tokens of a user whose names become one, and a name of which nothing is left. No row is good.
 SELECT u.username, string_agg(k.token_name, ', ') AS become_one
   FROM old.api_keys AS k JOIN old.users AS u ON u.id = k.user_id
  WHERE k.login_type = 'token' AND k.expires_at > now() AND NOT u.deleted
  GROUP BY u.username, btrim(regexp_replace(lower(k.token_name), '[^a-z0-9]+', '-', 'g'), '-')
-HAVING count(*) > 1;
+HAVING count(*) > 1 OR min(regexp_replace(lower(k.token_name), '[^a-z0-9]', '', 'g')) = '';
+-- Roles that keywright does not know. No row is good.
+SELECT DISTINCT r.role AS not_defined
+  FROM (SELECT unnest(rbac_roles) FROM old.users WHERE NOT deleted AND NOT is_system
+        UNION ALL SELECT unnest(roles) FROM old.organization_members) AS r (role)
+ WHERE NOT EXISTS (SELECT FROM keywright.list_roles() AS l WHERE l.name = r.role);
 
 BEGIN;
 -- Nobody mints or revokes in the old tables meanwhile.

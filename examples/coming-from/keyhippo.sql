@@ -41,6 +41,10 @@ SELECT t.name, keyhippo.is_good(t.token) AS old FROM (VALUES (1, 'ada', :'ada'),
 SELECT keywright.register_resource_type('report') AS type, keywright.define_scope('reports', '{report:read}') AS scope;
 SELECT u.email, (keywright.ensure_user(replace(u.id::text, '-', ''), u.email)).outcome FROM auth.users AS u ORDER BY u.email;
 
+-- Scopes that nobody has defined here. No row is good.
+SELECT s.name AS not_defined FROM keyhippo.scopes AS s
+ WHERE NOT EXISTS (SELECT FROM keywright.list_scopes() AS l WHERE l.name = s.name);
+
 -- Whose rights the function below has: it reads the old tables, checks and imports.
 CREATE ROLE example_mover NOLOGIN;
 SELECT capability, keywright.grant_access('example_mover', capability) FROM unnest('{verifier,issuer,auditor}'::text[]) AS c (capability);
@@ -77,7 +81,7 @@ BEGIN
   END IF;
   PERFORM keywright.import_api_key(
     replace(old.user_id::text, '-', ''), 'old-' || old.id, app.old_key_id(digest), digest,
-    least(old.expires_at, now() + interval '1 year'), old.created_at,
+    least(old.expires_at, now() + interval '1 year', now() + nullif(current_setting('keywright.max_api_key_lifetime', true)::interval, '0')), old.created_at,
     ARRAY[coalesce((SELECT s.name FROM keyhippo.scopes AS s WHERE s.id = old.scope_id), 'all')]);
   INSERT INTO app.taken_over (key_id, digest, key_metadata_id, key_hash) VALUES (app.old_key_id(digest), digest, old.id, hash)
   ON CONFLICT DO NOTHING;

@@ -14,7 +14,10 @@ AS $$
             WHERE coalesce(a.mode, 'i') IN ('i', 'b', 'v'))),
          regexp_replace(c.comment, '\n(?:Arguments|Result|Errors|Example): .*?(?=\n(?:Arguments|Result|Who may|Progress|Errors|Example): |$)', '', 'g'),
          substring(c.comment FROM '\nArguments: (.*?)(?=\n(?:Result|Who may|Progress|Errors|Example): |$)'),
-         concat_ws(E'\n', pg_get_function_result(p.oid),
+         concat_ws(E'\n', regexp_replace(pg_get_function_result(p.oid), '\mrecord$', (
+             SELECT format('(%s)', string_agg(format('%s %s', a.name, format_type(a.type, NULL)), ', ' ORDER BY a.position))
+               FROM unnest(p.proallargtypes, p.proargnames, p.proargmodes) WITH ORDINALITY AS a (type, name, mode, position)
+              WHERE a.mode IN ('o', 'b'))),
            substring(c.comment FROM '\nResult: (.*?)(?=\n(?:Arguments|Who may|Progress|Errors|Example): |$)')),
          substring(c.comment FROM '\nExample: (.*?)$'),
          substring(c.comment FROM '\nErrors: (.*?)(?=\n(?:Arguments|Result|Who may|Progress|Example): |$)'),
@@ -23,17 +26,24 @@ AS $$
            WHERE 'keywright.' || f.signature = p.oid::regprocedure::text)
     FROM pg_catalog.pg_proc AS p
    CROSS JOIN LATERAL (SELECT obj_description(p.oid, 'pg_proc')) AS c (comment)
+   CROSS JOIN LATERAL (
+     SELECT lower((p.proname || ' ' || c.comment) COLLATE "C"), tsvector_to_array(to_tsvector('english', c.comment))
+     OFFSET 0) AS v (words, stems)
+   CROSS JOIN LATERAL (
+     -- No more words than anybody types, each as it is or in another form: rotates, rotating.
+     SELECT bool_and(strpos(v.words, t.word) > 0 OR t.stems <> '{}' AND t.stems <@ v.stems),
+            count(*) FILTER (WHERE strpos(p.proname::text COLLATE "C", t.word) > 0)
+       FROM (SELECT w.word, tsvector_to_array(to_tsvector('english', w.word))
+               FROM regexp_split_to_table(lower(left(topic, 200) COLLATE "C"), '[\s-]+') AS w (word)) AS t (word, stems)) AS f (found, named)
    WHERE p.pronamespace = 'keywright'::regnamespace
      AND NOT starts_with(p.proname::text, '_')
-     AND NOT EXISTS (
-       SELECT FROM regexp_split_to_table(lower(topic COLLATE "C"), '\s+') AS t (word)
-        WHERE strpos(lower((p.proname || ' ' || c.comment) COLLATE "C"), t.word) = 0)
-   -- By name first, then whose comment speaks of it.
-   ORDER BY strpos(p.proname::text COLLATE "C", lower(topic COLLATE "C")) = 0, p.proname
+     AND f.found IS NOT FALSE
+   -- Who has most of them in the name comes first, then whose comment speaks of them.
+   ORDER BY f.named DESC, p.proname
 $$;
 COMMENT ON FUNCTION keywright.help(text) IS
-'The manual: a row for each function whose name or comment has the words of the topic, those with it in their name first. In psql \x auto reads well. What is after a colon in an example is a variable of psql: \set token kwk_...
-Arguments: topic (words, in any case and order; null or empty: all functions).
+'The manual: a row for each function whose name or comment has the words of the topic, those with most of them in their name first. In psql \x auto reads well. What is after a colon in an example is a variable of psql: \set token kwk_...
+Arguments: topic (words, in any case, order and form, of which the first 200 characters count; null or empty: all functions).
 Result: function (how it is called, with defaults); does; arguments; result; example; errors (SQLSTATEs; 25006 for any function that has to write in a READ ONLY transaction or on a standby); capabilities (grant_access with one of them lets a role call it).
 Errors: none of its own.
 Example: SELECT function, example FROM keywright.help(''rotate key'');';
