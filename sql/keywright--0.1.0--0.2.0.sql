@@ -621,7 +621,7 @@ AS $$
      OFFSET 0) AS v (words, stems)
    CROSS JOIN LATERAL (
      -- No more words than anybody types, each as it is or in another form: rotates, rotating.
-     SELECT bool_and(strpos(v.words, t.word) > 0 OR t.stems <> '{}' AND t.stems <@ v.stems),
+     SELECT bool_and(strpos(v.words, t.word) > 0 OR t.word ~ '^[a-z]+$' AND t.stems <> '{}' AND t.stems <@ v.stems),
             count(*) FILTER (WHERE strpos(p.proname::text COLLATE "C", t.word) > 0)
        FROM (SELECT w.word, tsvector_to_array(to_tsvector('english', w.word))
                FROM regexp_split_to_table(lower(left(topic, 200) COLLATE "C"), '[\s-]+') AS w (word)) AS t (word, stems)) AS f (found, named)

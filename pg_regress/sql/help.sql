@@ -9,7 +9,12 @@ SELECT * FROM keywright.help('has_permission');
 SELECT function FROM keywright.help('KEY rotate') WHERE function LIKE '%rotate%';
 SELECT split_part(function, '(', 1) AS function FROM keywright.help('leaked');
 SELECT split_part(function, '(', 1) AS function FROM keywright.help('28000');
+SELECT split_part(function, '(', 1) AS function FROM keywright.help('Rotating-keys') LIMIT 3;
+SELECT split_part(function, '(', 1) AS function FROM keywright.help('create key') LIMIT 3;
 SELECT count(*) FROM keywright.help('rotate nonesuch');
+SELECT count(*) FROM keywright.help('the');
+-- No topic takes long.
+SELECT count(*) FROM keywright.help(repeat('key ', 1000000));
 SELECT count(*) FROM keywright.help(U&'\00C4%_.*');
 RESET SESSION AUTHORIZATION;
 -- Everything that is not internal, once; null, nothing and no argument are the same.
