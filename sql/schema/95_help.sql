@@ -27,14 +27,14 @@ AS $$
     FROM pg_catalog.pg_proc AS p
    CROSS JOIN LATERAL (SELECT obj_description(p.oid, 'pg_proc')) AS c (comment)
    CROSS JOIN LATERAL (
-     SELECT lower((p.proname || ' ' || c.comment) COLLATE "C"), tsvector_to_array(to_tsvector('english', c.comment))
+     SELECT lower((p.proname || ' ' || c.comment) COLLATE "C"), tsvector_to_array(to_tsvector('english', replace(p.proname::text, '_', ' ') || ' ' || c.comment))
      OFFSET 0) AS v (words, stems)
    CROSS JOIN LATERAL (
      -- No more words than anybody types, each as it is or in another form: rotates, rotating.
-     SELECT bool_and(strpos(v.words, t.word) > 0 OR t.word ~ '^[a-z]+$' AND t.stems <> '{}' AND t.stems <@ v.stems),
-            count(*) FILTER (WHERE strpos(p.proname::text COLLATE "C", t.word) > 0)
-       FROM (SELECT w.word, tsvector_to_array(to_tsvector('english', w.word))
-               FROM regexp_split_to_table(lower(left(topic, 200) COLLATE "C"), '[\s-]+') AS w (word)) AS t (word, stems)) AS f (found, named)
+     SELECT bool_and(strpos(v.words, t.word) > 0 OR coalesce(t.stem = ANY (v.stems), false)),
+            count(*) FILTER (WHERE strpos(p.proname::text COLLATE "C", coalesce(t.stem, t.word)) > 0)
+       FROM (SELECT w.word, CASE WHEN w.word ~ '^[a-z]+$' THEN (tsvector_to_array(to_tsvector('english', w.word)))[1] END
+               FROM regexp_split_to_table(lower(left(topic, 200) COLLATE "C"), '[\s-]+') AS w (word)) AS t (word, stem)) AS f (found, named)
    WHERE p.pronamespace = 'keywright'::regnamespace
      AND NOT starts_with(p.proname::text, '_')
      AND f.found IS NOT FALSE
