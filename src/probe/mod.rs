@@ -321,7 +321,8 @@ impl<const N: usize> Reader<N> {
         read(found.then(|| self.row(table)).as_ref())
     }
 
-    /// Asks for the row with this key; when there is none, for any other, which takes as long. Tells whether it is the one.
+    /// Asks for the row with this key; when there is none, for any other, which takes as long: no row that was read just now, if
+    /// possible, as that would be quicker. Tells whether it is the one.
     /// For one table only.
     pub fn find_or_other<R>(
         &self,
@@ -342,7 +343,16 @@ impl<const N: usize> Reader<N> {
 
     fn fetch_other(&self, table: usize, key: pg_sys::Datum) -> bool {
         let keyed = self.tables[table];
-        if let Some(place) = Seen::any(Hint::asked(keyed, key).0) {
+        let (number, page) = Hint::asked(keyed, key);
+        {
+            let open = &mut self.open.borrow_mut()[table];
+            let (file, columns) = (locator(open.table), keyed.columns());
+            // SAFETY: a heap table, open, that has the columns.
+            if unsafe { raw::look_anywhere(open, file, (page, number), self.snapshot, columns) } {
+                return true;
+            }
+        }
+        if let Some(place) = Seen::any(number) {
             let open = &mut self.open.borrow_mut()[table];
             // SAFETY: a heap table, open, that has the columns.
             let is_there =

@@ -67,6 +67,11 @@ unsafe extern "C-unwind" {
         direction: pg_sys::ScanDirection::Type,
     ) -> pg_sys::ItemPointer;
     fn index_endscan(scan: pg_sys::IndexScanDesc);
+    fn PrefetchSharedBuffer(
+        file: pg_sys::SMgrRelation,
+        fork: pg_sys::ForkNumber::Type,
+        block: pg_sys::BlockNumber,
+    ) -> pg_sys::PrefetchBufferResult;
     fn ReadRecentBuffer(
         file: Locator,
         fork: pg_sys::ForkNumber::Type,
@@ -407,17 +412,62 @@ pub unsafe fn look_again(
     snapshot: pg_sys::Snapshot,
     columns: i32,
 ) -> bool {
+    // SAFETY: the caller's promise; nothing here is dropped.
+    unsafe { guarded(|| look_bare(open, file, place, snapshot, columns)) }
+}
+
+/// # Safety
+/// As for `look_again`, behind a guard.
+unsafe fn look_bare(
+    open: &mut Open,
+    file: Locator,
+    place: &Place,
+    snapshot: pg_sys::Snapshot,
+    columns: i32,
+) -> bool {
     let Place { at, buffer } = *place;
-    // SAFETY: the caller's promise; nothing here is dropped. The buffer is pinned only if it holds that page still.
+    // SAFETY: the caller's promise. The buffer is pinned only if it holds that page still.
+    unsafe {
+        if !ReadRecentBuffer(file, pg_sys::ForkNumber::MAIN_FORKNUM, block_of(at), buffer) {
+            return false;
+        }
+        if open.slot.is_null() {
+            open.slot = table_slot_create(open.table, null_mut());
+        }
+        store_bare(open, at, buffer, snapshot, columns)
+    }
+}
+
+/// Whatever row stands at a place that these numbers choose comes into the slot, taken apart, if its page is in memory and the
+/// snapshot sees it. Where the table ended when it was last measured is all that is asked: what is behind its end by now is in
+/// no buffer.
+///
+/// # Safety
+/// As for `look_again`.
+pub unsafe fn look_anywhere(
+    open: &mut Open,
+    file: Locator,
+    (page, row): (u32, usize),
+    snapshot: pg_sys::Snapshot,
+    columns: i32,
+) -> bool {
+    // In the table's first file, which is there as long as it is.
+    const PAGES: u32 = pg_sys::RELSEG_SIZE;
+    // SAFETY: the caller's promise; nothing here is dropped.
     unsafe {
         guarded(|| {
-            if !ReadRecentBuffer(file, pg_sys::ForkNumber::MAIN_FORKNUM, block_of(at), buffer) {
+            let (measured, storage) = (&*(*open.table).rd_rel, (*open.table).rd_smgr);
+            let pages = u32::try_from(measured.relpages).unwrap_or(0).min(PAGES);
+            let rows = measured.reltuples as usize / (measured.relpages.max(1) as usize);
+            if pages == 0 || rows == 0 || storage.is_null() {
                 return false;
             }
-            if open.slot.is_null() {
-                open.slot = table_slot_create(open.table, null_mut());
-            }
-            store_bare(open, at, buffer, snapshot, columns)
+            let (block, number) = (page % pages, (row % rows) as pg_sys::OffsetNumber + 1);
+            let found = PrefetchSharedBuffer(storage, pg_sys::ForkNumber::MAIN_FORKNUM, block);
+            let block = pg_sys::BlockIdData { bi_hi: (block >> 16) as u16, bi_lo: block as u16 };
+            let at = pg_sys::ItemPointerData { ip_blkid: block, ip_posid: number };
+            let place = Place { at, buffer: found.recent_buffer };
+            found.recent_buffer > 0 && look_bare(open, file, &place, snapshot, columns)
         })
     }
 }

@@ -246,6 +246,17 @@ impl Memory {
         self.put(Noted { database: own_database(), key, used, presented: at });
     }
 
+    /// Does what noting does, and notes nothing.
+    pub fn pass(&self, key: Packed) {
+        let place = self.place(own_database(), key);
+        let _held = self.hold(place.partition, pg_sys::LWLockMode::LW_SHARED);
+        let (bucket, way) =
+            self.find(place, own_database(), key).unwrap_or((&self.buckets[place.buckets[0]], 0));
+        bucket.used[way].fetch_max(NEVER, Relaxed);
+        bucket.presented[way].fetch_max(NEVER, Relaxed);
+        bucket.dirty[way].fetch_or(0, Release);
+    }
+
     fn put(&self, noted: Noted) {
         let place = self.place(noted.database, noted.key);
         {
