@@ -153,13 +153,13 @@ fn used_and_presented_are_noted_apart_and_written_forward_only() {
     );
 
     // Both examples for Prometheus have them all.
-    let example = |name: &str| format!("{}/../examples/metrics/{name}", env!("CARGO_MANIFEST_DIR"));
-    let yaml = std::fs::read_to_string(example("queries.yaml")).unwrap();
-    let [_, empty] = exporter_metrics(&mut client, &yaml);
+    let [_, empty] = exporter_metrics(&mut client, include_str!("../examples/metrics/queries.yaml"));
     assert!(empty.iter().all(|name| !name.contains("usage") && !name.contains("verifications")), "{empty:?}");
+    let textfile = cluster.file("textfile.sql");
+    std::fs::write(&textfile, include_str!("../examples/metrics/textfile.sql")).unwrap();
     let mut psql = program("psql");
     psql.args(["-X", "-q", "-d", &cluster.conninfo("postgres"), "-f"]);
-    let text = String::from_utf8(succeed(psql.arg(example("textfile.sql")))).unwrap();
+    let text = String::from_utf8(succeed(psql.arg(textfile))).unwrap();
     for name in ["verifications_total", "usage_dropped_total"] {
         assert!(text.contains(&format!("# TYPE keywright_{name} counter\nkeywright_{name}")), "{text}");
     }
