@@ -162,6 +162,14 @@ impl Rows {
         }
     }
 
+    /// The only row of a function that writes. Such a function returns a set: in `(f()).*` Postgres calls any other once for
+    /// each column.
+    pub fn one(fcinfo: pg_sys::FunctionCallInfo, columns: &[Option<pg_sys::Datum>]) -> Rows {
+        let rows = Rows::new(fcinfo);
+        rows.push(columns);
+        rows
+    }
+
     /// Adds a row; the columns are copied.
     pub fn push(&self, columns: &[Option<pg_sys::Datum>]) {
         let (mut values, mut nulls) = split(columns);

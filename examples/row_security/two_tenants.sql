@@ -34,7 +34,7 @@ CREATE POLICY readable ON tasks FOR SELECT USING (keywright.is_permitted('projec
 CREATE POLICY writable ON tasks USING (keywright.is_permitted('project:update', 'project', project_id::text));
 
 -- People, what they hold where, and their keys.
-SELECT count(keywright.ensure_user(name, '')) AS users FROM unnest('{ada,bob}'::text[]) AS name;
+SELECT count(*) AS users FROM unnest('{ada,bob}'::text[]) AS name, keywright.ensure_user(name, '');
 SELECT outcome FROM keywright.bind_role('ada', 'organization-admin', 'organization', 'acme');
 SELECT outcome FROM keywright.bind_role('bob', 'project-viewer', 'organization', 'globex');
 SELECT token AS ada FROM keywright.mint_api_key('ada', 'all') \gset

@@ -124,12 +124,14 @@ CREATE FUNCTION keywright.ensure_system_user(
   username text, email text DEFAULT NULL, roles text[] DEFAULT '{owner}',
   organization_role text DEFAULT 'organization-admin', display_name text DEFAULT NULL, managed_by text DEFAULT NULL,
   OUT user_id uuid, OUT outcome text, OUT changes jsonb)
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM keywright._require_name('users_username_check', username);
   SELECT e.user_id, e.outcome, e.changes INTO user_id, outcome, changes
     FROM keywright._ensure_system_user(username, email, roles, organization_role, display_name, managed_by) AS e;
+  RETURN NEXT;
 END
 $$;
 COMMENT ON FUNCTION keywright.ensure_system_user(text, text, text[], text, text, text) IS
@@ -143,12 +145,14 @@ CREATE FUNCTION keywright.ensure_user(
   username text, email text, kind text DEFAULT 'human', db_role text DEFAULT NULL,
   display_name text DEFAULT NULL, managed_by text DEFAULT NULL,
   OUT user_id uuid, OUT outcome text)
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM keywright._require_name('users_username_check', username);
   SELECT e.user_id, e.outcome INTO user_id, outcome
     FROM keywright._ensure_user(username, kind, email, display_name, db_role, managed_by) AS e;
+  RETURN NEXT;
 END
 $$;
 COMMENT ON FUNCTION keywright.ensure_user(text, text, text, text, text, text) IS

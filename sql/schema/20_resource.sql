@@ -201,7 +201,8 @@ COMMENT ON FUNCTION keywright._note_tracked(regclass, text) IS
 CREATE FUNCTION keywright.track_table(
   tracked regclass, type text, id_column text DEFAULT 'id', parent_column text DEFAULT NULL,
   name_column text DEFAULT NULL, OUT outcome text, OUT resources_changed bigint)
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY INVOKER
+RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY INVOKER
 SET search_path = pg_catalog, pg_temp SET row_security = off
 AS $$
 DECLARE
@@ -264,6 +265,7 @@ BEGIN
   IF outcome = 'unchanged' AND resources_changed > 0 THEN
     outcome := 'updated';
   END IF;
+  RETURN NEXT;
 END
 $$;
 COMMENT ON FUNCTION keywright.track_table(regclass, text, text, text, text) IS

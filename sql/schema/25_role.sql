@@ -232,7 +232,8 @@ Example: SELECT * FROM keywright.list_scopes();';
 CREATE FUNCTION keywright.bind_role(
   username text, role text, resource_type text DEFAULT NULL, resource_id text DEFAULT NULL,
   granted_by text DEFAULT NULL, managed_by text DEFAULT NULL, OUT binding_id uuid, OUT outcome text)
-LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'bind_role_wrapper';
 COMMENT ON FUNCTION keywright.bind_role(text, text, text, text, text, text) IS
 'Makes sure that a user holds a role, globally or on one resource and all that lies below it.

@@ -140,7 +140,8 @@ CREATE FUNCTION keywright.mint_api_key(
   username text, name text, scopes text[] DEFAULT '{all}', allow_list text[] DEFAULT '{*:*}',
   lifetime interval DEFAULT '7 days', managed_by text DEFAULT NULL,
   OUT key_id text, OUT token text, OUT expires_at timestamptz)
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM keywright._require_name('api_keys_name_check', name);
@@ -152,6 +153,7 @@ BEGIN
       'One key of a user holds a name at a time.',
       'Rotate or revoke that key, choose another name, or call keywright.ensure_api_key.');
   END IF;
+  RETURN NEXT;
 END
 $$;
 COMMENT ON FUNCTION keywright.mint_api_key(text, text, text[], text[], interval, text) IS
@@ -266,13 +268,15 @@ CREATE FUNCTION keywright.ensure_api_key(
   allow_list text[] DEFAULT '{*:*}', lifetime interval DEFAULT '7 days', renew_before interval DEFAULT '0',
   managed_by text DEFAULT NULL,
   OUT key_id text, OUT token text, OUT outcome text, OUT reason text, OUT expires_at timestamptz)
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM keywright._require_name('api_keys_name_check', name);
   SELECT e.key_id, e.token, e.outcome, e.reason, e.expires_at INTO key_id, token, outcome, reason, expires_at
     FROM keywright._ensure_api_key(
       username, name, existing_token, scopes, allow_list, lifetime, renew_before, managed_by) AS e;
+  RETURN NEXT;
 END
 $$;
 COMMENT ON FUNCTION keywright.ensure_api_key(text, text, text, text[], text[], interval, interval, text) IS
@@ -356,7 +360,8 @@ CREATE FUNCTION keywright.explain_api_key(
   token text,
   OUT cause text, OUT key_id text, OUT user_id uuid, OUT username text, OUT name text, OUT expires_at timestamptz,
   OUT revoked_at timestamptz, OUT revoke_reason text, OUT superseded_at timestamptz, OUT superseded_by text)
-LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'explain_api_key_wrapper';
 COMMENT ON FUNCTION keywright.explain_api_key(text) IS
 'The true cause why a token verifies or not, for an auditor.
@@ -367,7 +372,8 @@ Example: SELECT cause, key_id, revoke_reason FROM keywright.explain_api_key(:''t
 CREATE FUNCTION keywright.rotate_api_key(
   INOUT key_id text, grace interval DEFAULT '0',
   OUT token text, OUT expires_at timestamptz, OUT predecessor_id text, OUT predecessor_expires_at timestamptz)
-LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'rotate_api_key_wrapper';
 COMMENT ON FUNCTION keywright.rotate_api_key(text, interval) IS
 'Mints a successor with the same name, scopes, allow-list and lifetime, capped by keywright.max_api_key_lifetime.

@@ -141,7 +141,8 @@ COMMENT ON FUNCTION keywright._mint_gateway_key(text, text) IS
 CREATE FUNCTION keywright.mint_gateway_key(
   OUT gateway_key_id uuid, INOUT name text, managed_by text DEFAULT NULL,
   OUT secret_prefix text, OUT token text, OUT created_at timestamptz)
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM keywright._require_name('gateway_keys_name_check', name);
@@ -150,6 +151,7 @@ BEGIN
   IF gateway_key_id IS NULL THEN
     PERFORM keywright._gateway_key_exists(name);
   END IF;
+  RETURN NEXT;
 END
 $$;
 COMMENT ON FUNCTION keywright.mint_gateway_key(text, text) IS
@@ -171,13 +173,15 @@ COMMENT ON FUNCTION keywright._ensure_gateway_key(text, text, text) IS
 CREATE FUNCTION keywright.ensure_gateway_key(
   OUT gateway_key_id uuid, INOUT name text, existing_token text DEFAULT NULL, managed_by text DEFAULT NULL,
   OUT secret_prefix text, OUT token text, OUT outcome text, OUT reason text, OUT created_at timestamptz)
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM keywright._require_name('gateway_keys_name_check', name);
   SELECT e.gateway_key_id, e.secret_prefix, e.token, e.outcome, e.reason, e.created_at
     INTO gateway_key_id, secret_prefix, token, outcome, reason, created_at
     FROM keywright._ensure_gateway_key(name, existing_token, managed_by) AS e;
+  RETURN NEXT;
 END
 $$;
 COMMENT ON FUNCTION keywright.ensure_gateway_key(text, text, text) IS
@@ -191,7 +195,8 @@ CREATE FUNCTION keywright.rotate_gateway_key(
   OUT gateway_key_id uuid, INOUT name text, grace interval DEFAULT '0',
   OUT secret_prefix text, OUT token text, OUT created_at timestamptz,
   OUT predecessor_id uuid, OUT predecessor_expires_at timestamptz)
-LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'rotate_gateway_key_wrapper';
 COMMENT ON FUNCTION keywright.rotate_gateway_key(text, interval) IS
 'Mints a successor of the same name.
@@ -222,7 +227,8 @@ CREATE FUNCTION keywright.delete_gateway_key(
   name_or_id text,
   OUT gateway_key_id uuid, OUT name text, OUT secret_prefix text, OUT created_at timestamptz,
   OUT last_heartbeat_at timestamptz, OUT managed_by text)
-LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'delete_gateway_key_wrapper';
 COMMENT ON FUNCTION keywright.delete_gateway_key(text) IS
 'Deletes a gateway key, and with the key that holds a name also those it superseded that are still in their grace.

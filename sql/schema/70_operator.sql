@@ -15,7 +15,8 @@ CREATE FUNCTION keywright.ensure_operator_access(
   renew_before interval DEFAULT '30 days', prefix text DEFAULT 'coder-k8s-operator-',
   OUT user_id uuid, OUT key_id text, OUT key_name text, OUT token text, OUT outcome text, OUT reason text,
   OUT expires_at timestamptz)
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   username text;
@@ -27,6 +28,7 @@ BEGIN
     INTO key_id, token, outcome, reason, expires_at
     FROM keywright.ensure_api_key(
       username, key_name, btrim(existing_token, E' \t\r\n'), lifetime => lifetime, renew_before => renew_before) AS k;
+  RETURN NEXT;
 END
 $$;
 COMMENT ON FUNCTION keywright.ensure_operator_access(text, text, text, interval, interval, text) IS

@@ -1,6 +1,6 @@
 //! explain_api_key: the true cause, for an auditor.
 
-use crate::record::Record;
+use crate::record::Rows;
 use crate::{clock, spi};
 use keywright_core::digest;
 use keywright_core::token::ApiKey;
@@ -22,12 +22,12 @@ struct Key {
 }
 
 #[pg_extern(sql = false)]
-fn explain_api_key(token: Option<&[u8]>, fcinfo: pg_sys::FunctionCallInfo) -> Record {
+fn explain_api_key(token: Option<&[u8]>, fcinfo: pg_sys::FunctionCallInfo) -> Rows {
     let only = |cause: &str, key_id: Option<&str>| {
         let mut columns = [None; 10];
         columns[0] = cause.into_datum();
         columns[1] = key_id.into_datum();
-        Record::new(fcinfo, &columns)
+        Rows::one(fcinfo, &columns)
     };
     let Some(token) = token.filter(|token| !token.is_empty()) else { return only("missing", None) };
     let Some(presented) = ApiKey::parse(token) else { return only("malformed", None) };
@@ -35,7 +35,7 @@ fn explain_api_key(token: Option<&[u8]>, fcinfo: pg_sys::FunctionCallInfo) -> Re
     if !digest::matches(&presented.digest(), &key.hashed_secret) {
         return only("wrong-secret", Some(presented.id()));
     }
-    Record::new(
+    Rows::one(
         fcinfo,
         &[
             key.cause().into_datum(),

@@ -2,7 +2,7 @@
 
 use super::mint::{self, Wanted};
 use crate::error::{Failure, Fault};
-use crate::record::Record;
+use crate::record::Rows;
 use crate::{args, clock, settings, spi, user};
 use keywright_core::token::is_key_id;
 use pgrx::datum::Interval;
@@ -25,7 +25,7 @@ fn rotate_api_key(
     key_id: Option<&[u8]>,
     grace: Option<Interval>,
     fcinfo: pg_sys::FunctionCallInfo,
-) -> Result<Record, ErrorReport> {
+) -> Result<Rows, ErrorReport> {
     let key_id = require_key_id(key_id)?;
     let grace = args::duration("grace", grace)?;
     let gone = || Failure::NoApiKey { key_id: key_id.as_bytes() };
@@ -54,7 +54,7 @@ fn rotate_api_key(
         // The lock on the predecessor keeps the name free for us.
         return Err(gone().into());
     }
-    Ok(Record::new(
+    Ok(Rows::one(
         fcinfo,
         &[
             minted.public.into_datum(),

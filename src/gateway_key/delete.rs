@@ -2,7 +2,7 @@
 
 use super::mint::{holder, queue};
 use crate::error::Failure;
-use crate::record::Record;
+use crate::record::Rows;
 use crate::{args, spi};
 use pgrx::datum::Uuid;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -22,7 +22,7 @@ pub struct Deleted {
 fn delete_gateway_key(
     name_or_id: Option<&[u8]>,
     fcinfo: pg_sys::FunctionCallInfo,
-) -> Result<Record, ErrorReport> {
+) -> Result<Rows, ErrorReport> {
     let name = args::required("name_or_id", name_or_id)?;
     let gone = || Failure::NoGatewayKey { name };
     let family = name_of(name).ok_or_else(gone)?;
@@ -30,7 +30,7 @@ fn delete_gateway_key(
     // Under the lock: the key that holds the name may be another one by now, and name wins over id.
     let id = holder(name).map(|holder| holder.id).or_else(|| args::uuid(name)).ok_or_else(gone)?;
     let (deleted, last_heartbeat_at) = delete_family(id).ok_or_else(gone)?;
-    Ok(Record::new(
+    Ok(Rows::one(
         fcinfo,
         &[
             deleted.id.into_datum(),

@@ -2,7 +2,7 @@
 
 use super::mint::{self, holder, queue, supersede};
 use crate::error::Failure;
-use crate::record::Record;
+use crate::record::Rows;
 use crate::{args, clock};
 use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -13,7 +13,7 @@ fn rotate_gateway_key(
     name: Option<&[u8]>,
     grace: Option<Interval>,
     fcinfo: pg_sys::FunctionCallInfo,
-) -> Result<Record, ErrorReport> {
+) -> Result<Rows, ErrorReport> {
     let name = args::required("name", name)?;
     let grace = args::duration("grace", grace)?;
     let gone = || Failure::NoGatewayKey { name };
@@ -26,7 +26,7 @@ fn rotate_gateway_key(
     let stored_name = name.to_ascii_lowercase();
     // What replaces a key queues, so the name is free for us.
     let new = mint::insert(&stored_name, old.manager.as_deref().map(str::as_bytes))?.ok_or_else(gone)?;
-    Ok(Record::new(
+    Ok(Rows::one(
         fcinfo,
         &[
             new.id.into_datum(),

@@ -3,7 +3,7 @@
 use super::no_such_role;
 use crate::authority::{self, Held, Roles};
 use crate::error::{Failure, Fault};
-use crate::record::Record;
+use crate::record::{Record, Rows};
 use crate::user::{self, User};
 use crate::{args, resource, spi};
 use keywright_core::permission::Permission;
@@ -72,7 +72,7 @@ fn bind_role(
     granted_by: Option<&[u8]>,
     managed_by: Option<&[u8]>,
     fcinfo: pg_sys::FunctionCallInfo,
-) -> Result<Record, ErrorReport> {
+) -> Result<Rows, ErrorReport> {
     let username = args::required("username", username)?;
     let role = args::text("role", role)?;
     let resource = require_resource(resource_type, resource_id)?;
@@ -93,7 +93,7 @@ fn bind_role(
             Some(id) => (id, "unchanged"),
             None => bind(&user, &role.name, resource.as_ref(), granter.as_ref(), managed_by)?,
         };
-    Ok(Record::new(fcinfo, &[id.into_datum(), outcome.into_datum()]))
+    Ok(Rows::one(fcinfo, &[id.into_datum(), outcome.into_datum()]))
 }
 
 /// Decides anew with everybody concerned held.
