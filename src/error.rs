@@ -557,10 +557,8 @@ impl Failure<'_> {
             Failure::GrantorAltered => parts(
                 Code::ERRCODE_DUPLICATE_OBJECT,
                 format!("role \"{GRANTOR}\" is not as keywright made it"),
-                "It is another's, can log in, has attributes, or has members: whoever is one could grant what it may grant.",
-                format!(
-                    "REVOKE {GRANTOR} FROM its members, and ALTER ROLE {GRANTOR} NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS;"
-                ),
+                "It lacks the ledger, owns something, was granted something, can log in, has attributes, settings or members. Whoever acts as it could grant what it may grant.",
+                "The finding grantor_altered of keywright.preflight_authenticator says what to do.",
             ),
             Failure::Contended => parts(
                 Code::ERRCODE_T_R_SERIALIZATION_FAILURE,

@@ -256,6 +256,9 @@ SELECT * FROM keywright.reconcile_authenticators();
 ALTER ROLE keywright_grantor RESET ALL;
 SELECT service, code, object FROM keywright.authenticator_status();
 SELECT service, action, object, outcome FROM keywright.reconcile_authenticators();
+ALTER ROLE keywright_grantor SET keywright_ledger.entries = '';
+SELECT service, code, object FROM keywright.authenticator_status();
+SELECT service, action, object, outcome FROM keywright.reconcile_authenticators();
 SELECT * FROM keywright.authenticator_status();
 :catalog \gset before_
 SELECT * FROM keywright.reconcile_authenticators();
@@ -301,6 +304,60 @@ SELECT * FROM keywright.authenticator_status();
 SELECT * FROM keywright.revoke_authenticator('rest');
 SELECT * FROM public.granted;
 ALTER ROLE regress_anon_renamed RENAME TO regress_anon;
+
+-- A role of that name that somebody planted is not ours, whatever it says of itself; and the mark that it is ours is a superuser's to make.
+CREATE ROLE regress_planter CREATEROLE;
+CREATE ROLE regress_helper CREATEROLE;
+GRANT CREATE ON DATABASE :DBNAME TO regress_helper;
+SET SESSION AUTHORIZATION regress_helper;
+CREATE SCHEMA regress_plant;
+CREATE ROLE keywright_grantor NOLOGIN;
+COMMENT ON ROLE keywright_grantor IS 'keywright: grants memberships to authenticators, and carries the ledger of what was granted';
+GRANT keywright_grantor TO regress_helper;
+GRANT USAGE, CREATE ON SCHEMA regress_plant TO keywright_grantor;
+SET ROLE keywright_grantor;
+CREATE FUNCTION regress_plant.hand_out() RETURNS void LANGUAGE sql SECURITY DEFINER AS '';
+RESET ROLE;
+ALTER ROLE keywright_grantor SET keywright_ledger.entries = '{"system": "0", "entries": []}';
+REVOKE ALL ON SCHEMA regress_plant FROM keywright_grantor;
+RESET SESSION AUTHORIZATION;
+REASSIGN OWNED BY regress_helper TO regress_planter;
+DROP OWNED BY regress_helper;
+DROP ROLE regress_helper;
+CREATE VIEW public.planted AS
+SELECT f.severity, f.code, r.code AS refused, (SELECT string_agg(r2.outcome, ',') FROM keywright.reconcile_authenticators() AS r2) AS reconciled
+  FROM keywright.preflight_authenticator('regress_app', 'regress_anon', '{}', '{regress_api}') AS f,
+       public.refusal($$SELECT keywright.grant_authenticator('rest', 'regress_app', 'regress_anon', '{}', '{regress_api}')$$) AS r WHERE f.code = 'grantor_altered';
+SELECT * FROM public.planted;
+DROP FUNCTION regress_plant.hand_out();
+SELECT severity, code FROM public.planted;
+SELECT keywright.allow_authenticator('regress_app', '{regress_anon}');
+SELECT * FROM keywright.revoke_authenticator('rest');
+SELECT count(*) FROM pg_roles WHERE rolname = 'keywright_grantor';
+-- A superuser marked it: then it is ours if it owns nothing, was granted nothing, and has no other setting, in no database.
+ALTER ROLE keywright_grantor SET keywright_ledger.entries = '';
+SELECT count(*) FROM public.planted;
+CREATE FUNCTION regress_plant.hand_out() RETURNS void LANGUAGE sql SECURITY DEFINER AS '';
+ALTER FUNCTION regress_plant.hand_out() OWNER TO keywright_grantor;
+SELECT severity, code FROM public.planted;
+DROP FUNCTION regress_plant.hand_out();
+ALTER DEFAULT PRIVILEGES FOR ROLE keywright_grantor GRANT EXECUTE ON FUNCTIONS TO regress_planter;
+SELECT severity, code FROM public.planted;
+ALTER DEFAULT PRIVILEGES FOR ROLE keywright_grantor REVOKE EXECUTE ON FUNCTIONS FROM regress_planter;
+GRANT CREATE ON SCHEMA regress_plant TO keywright_grantor;
+SELECT severity, code FROM public.planted;
+REVOKE CREATE ON SCHEMA regress_plant FROM keywright_grantor;
+ALTER ROLE keywright_grantor IN DATABASE :DBNAME SET work_mem = '1MB';
+SELECT severity, code FROM public.planted;
+ALTER ROLE keywright_grantor IN DATABASE :DBNAME RESET work_mem;
+SELECT * FROM public.planted;
+SELECT keywright.disallow_authenticator('regress_app');
+SELECT outcome, count(*) FROM keywright.grant_authenticator('rest', 'regress_app', 'regress_anon', '{}', '{regress_api}') GROUP BY 1 ORDER BY 1;
+SELECT outcome, count(*) FROM keywright.revoke_authenticator('rest') GROUP BY 1 ORDER BY 1;
+SELECT count(*) FROM pg_roles WHERE rolname = 'keywright_grantor';
+DROP VIEW public.planted;
+DROP SCHEMA regress_plant;
+DROP ROLE regress_planter;
 
 -- Names with everything in them.
 CREATE ROLE "regress_App ""x"" $1; 'é" LOGIN;

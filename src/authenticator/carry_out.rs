@@ -89,7 +89,8 @@ pub fn carry_out(world: &mut World, before: &Ledger, steps: &[Step]) -> Result<(
     if changes.is_empty() && world.ledger == *before {
         return Ok(());
     }
-    if changes.iter().any(|step| step.outcome == Outcome::Done) && !is_clean(world) {
+    let noted_anew = world.ledger.entries.iter().any(|entry| before.get(entry.need()).is_none());
+    if (noted_anew || changes.iter().any(|step| step.outcome == Outcome::Done)) && !is_clean(world) {
         return Err(Failure::GrantorAltered);
     }
     if world.grantor.is_none() && !world.ledger.entries.is_empty() {
@@ -137,18 +138,36 @@ fn require_carried_out(world: &World, changes: &[&Step]) -> Result<(), Failure<'
     }
 }
 
-/// Whoever could become keywright_grantor could grant what it may grant; and a role of that name may be somebody else's.
+/// Whoever could become keywright_grantor, or owns a function as it, could grant what it may grant; and a role of that name may
+/// be somebody else's. Ours carries the ledger, a setting that only a superuser can write, and nothing else: it owns nothing, in
+/// no database, and nothing was granted to it but by us.
 pub fn is_clean(world: &World) -> bool {
     const OURS: &str = r#"
-        SELECT pg_catalog.starts_with(coalesce(pg_catalog.shobj_description(r.oid, 'pg_authid'), ''), 'keywright:')
+        SELECT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting AS s, pg_catalog.unnest(s.setconfig) AS c (entry)
+                        WHERE s.setrole = r.oid AND s.setdatabase = 0 AND pg_catalog.starts_with(c.entry, $2 || '='))
+               AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting AS s, pg_catalog.unnest(s.setconfig) AS c (entry)
+                                WHERE s.setrole = r.oid AND NOT (s.setdatabase = 0 AND pg_catalog.starts_with(c.entry, $2 || '=')))
                AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members AS m WHERE m.roleid = r.oid)
+               AND NOT EXISTS (SELECT FROM pg_catalog.pg_shdepend AS d
+                                WHERE d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND d.refobjid = r.oid
+                                  AND d.classid <> 'pg_catalog.pg_auth_members'::pg_catalog.regclass)
           FROM pg_catalog.pg_roles AS r WHERE r.oid = $1"#;
     let Some(oid) = world.grantor else { return true };
     let role = &world.graph.roles[&oid];
     let powers =
         [role.login, role.superuser, role.create_role, role.create_db, role.replication, role.bypass_rls];
     !powers.contains(&true)
-        && spi::read(OURS, &[Oid::from(oid).into()], |row| row.must(1)).pop() == Some(true)
+        && spi::read(OURS, &[Oid::from(oid).into(), LEDGER.into()], |row| row.must(1)).pop() == Some(true)
+}
+
+/// True when a role of that name has the ledger, which only a superuser can have given it.
+fn is_attested() -> bool {
+    const ATTESTED: &str = r#"
+        SELECT FROM pg_catalog.pg_db_role_setting AS s
+          JOIN pg_catalog.pg_roles AS r ON r.oid = s.setrole
+         CROSS JOIN pg_catalog.unnest(s.setconfig) AS c (entry)
+         WHERE r.rolname = $1 AND s.setdatabase = 0 AND pg_catalog.starts_with(c.entry, $2 || '=')"#;
+    !spi::read(ATTESTED, &[GRANTOR.into(), LEDGER.into()], |_| ()).is_empty()
 }
 
 fn change(world: &World, step: &Step) -> Result<(), Failure<'static>> {
@@ -245,21 +264,22 @@ fn mark(world: &mut World, changes: &[&Step]) {
     }
 }
 
-/// The role that carries the ledger goes with the last entry.
+/// The role that carries the ledger goes with the last entry. One that did not carry it is somebody else's.
 fn write(ledger: &Ledger) {
     const USED: &str = r#"
         SELECT FROM pg_catalog.pg_shdepend AS d
           JOIN pg_catalog.pg_roles AS r ON r.oid = d.refobjid
          WHERE d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND r.rolname = $1 LIMIT 1"#;
-    if !ledger.entries.is_empty() {
-        let json = quote_literal(ledger.to_json());
-        step::at("writing the ledger");
-        spi::utility(&format!("ALTER ROLE {GRANTOR} SET {LEDGER} = {json}"));
-    } else if spi::read(USED, &[GRANTOR.into()], |_| ()).is_empty() {
-        utility(&format!("DROP ROLE IF EXISTS {GRANTOR}"));
-    } else {
-        utility(&format!("ALTER ROLE {GRANTOR} RESET {LEDGER}"));
+    let unused = || spi::read(USED, &[GRANTOR.into()], |_| ()).is_empty();
+    if ledger.entries.is_empty() && !is_attested() {
+        return;
     }
+    if ledger.entries.is_empty() && unused() {
+        return utility(&format!("DROP ROLE IF EXISTS {GRANTOR}"));
+    }
+    let json = quote_literal(ledger.to_json());
+    step::at("writing the ledger");
+    spi::utility(&format!("ALTER ROLE {GRANTOR} SET {LEDGER} = {json}"));
 }
 
 /// How a step reads: what is done, and to what.

@@ -64,7 +64,11 @@ pub fn preflight(world: &World, desired: &Desired, resolve: impl Fn(&str) -> Opt
             code: "grantor_altered",
             object: GRANTOR.into(),
             message: format!("role {GRANTOR} is not as keywright made it"),
-            hint: format!("Take its members, attributes and LOGIN away; if it is not keywright's, rename it: ALTER ROLE {GRANTOR} RENAME TO ..."),
+            hint: format!(
+                "If it is not keywright's, rename it: ALTER ROLE {GRANTOR} RENAME TO ...; it is made anew. If it is, take away \
+                 what it owns and was granted, its members, attributes and other settings; where its ledger was reset, a superuser \
+                 sets an empty one: ALTER ROLE {GRANTOR} SET keywright_ledger.entries = '';"
+            ),
         });
     }
     found.sort_by_key(|finding| finding.severity);
