@@ -25,6 +25,9 @@ static MAX_API_KEY_LIFETIME: GucSetting<i32> = GucSetting::<i32>::new(0);
 /// A superuser's: a session that changed it would make the next request in it anonymous.
 static API_KEY_HEADER: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"x-api-key"));
 
+/// A superuser's, as the header is. Read by `check_request`, by its name.
+static REQUIRE_API_KEY: GucSetting<bool> = GucSetting::<bool>::new(false);
+
 /// Anyone's: it only chooses between the services of the session's own login.
 static SERVICE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
@@ -77,6 +80,14 @@ pub fn define() {
         c"Header in which PostgREST's clients send their API key.",
         c"Compared without regard to case by keywright.check_request.",
         &API_KEY_HEADER,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"keywright.require_api_key",
+        c"Refuse PostgREST's requests without an API key.",
+        c"Off, they are the anonymous role's or that of their JWT.",
+        &REQUIRE_API_KEY,
         GucContext::Suset,
         GucFlags::default(),
     );

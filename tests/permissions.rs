@@ -1,6 +1,6 @@
 //! Resources, roles and bindings under concurrency, at size, and when a look-up fails.
 
-use keywright_tests::{CALLERS, Database, behind_a_lock, in_parallel, one};
+use keywright_tests::{CALLERS, Database, Random, behind_a_lock, in_parallel, one};
 use postgres::Client;
 use std::collections::{HashMap, HashSet};
 use std::sync::Barrier;
@@ -537,16 +537,6 @@ fn nothing_slips_in_while_a_scope_or_a_branch_is_deleted() {
     old.batch_execute("ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").unwrap();
     client.batch_execute("SELECT keywright.define_role('newest', '{project:read}')").unwrap();
     assert_eq!(code(&mut old, "SELECT keywright.bind_role('u', 'newest')"), "40001");
-}
-
-/// A small generator: the same trees in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % limit
-    }
 }
 
 /// What lies below what, as the test itself keeps it.

@@ -1,8 +1,18 @@
 //! Requests as PostgREST makes them: one transaction each, in a session that is used again and again.
+//!
+//! What is emulated, with the place in PostgREST's source (version 17 in the making, which has hasql and its pool in `src/hasql`):
+//! - `Hasql/Transaction/Private/Sessions.hs:20-33`: BEGIN, the statements, COMMIT; ABORT after a statement that failed, and nothing at
+//!   all where it was BEGIN that failed.
+//! - `Hasql/Pool.hs:207-233`: a connection whose session failed, or was ended by an exception, goes back to the pool as it is, unless
+//!   the connection itself is gone. Newer versions first reset one that is in a transaction (`Hasql/Session/Core.hs:27-39`); hasql-pool 1.0
+//!   with hasql 1.6, which PostgREST 14 is built with, does not.
+//! - `PostgREST/MainTx.hs:86-99`, `Query/PreQuery.hs:31-59`: settings in one statement, the pre-request function, the query.
+//! - `ApiRequest.hs:105` and `Query/SqlFragment.hs:574-579`: names of headers in lower case, in a map, so that the last of two wins.
+//! - `Error.hs:546-599` with `App.hs:231`: the status of an error; 42501 is 401 for the anonymous role, which a request without a JWT is.
 
-use keywright_tests::{Database, one};
-use postgres::{Client, Config, NoTls};
-use std::collections::HashSet;
+use keywright_tests::{Database, Random, one};
+use postgres::{Client, Config, NoTls, SimpleQueryMessage};
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -108,9 +118,29 @@ impl Api {
         self.request(client, "GET", headers, "SELECT role, user_id, key_id, tasks FROM api.me")
     }
 
-    /// What PostgREST does: BEGIN, its settings in one statement, the pre-request function, the query, COMMIT.
     fn request(&self, client: &mut Client, method: &str, headers: &str, query: &str) -> Answer {
-        let begin = if method == "GET" { "BEGIN READ ONLY" } else { "BEGIN" };
+        if let Err(error) = client.simple_query(begin(method)) {
+            return Answer::error(&error);
+        }
+        let done = self.ask(client, method, headers, query);
+        let done = match done {
+            Ok(rows) => client.simple_query("COMMIT").map(|_| rows),
+            Err(error) => {
+                client.simple_query("ABORT").unwrap();
+                Err(error)
+            }
+        };
+        done.map_or_else(|error| Answer::error(&error), |rows| Answer::ok(&rows))
+    }
+
+    /// All of a request but its BEGIN and its end.
+    fn ask(
+        &self,
+        client: &mut Client,
+        method: &str,
+        headers: &str,
+        query: &str,
+    ) -> Result<Vec<SimpleQueryMessage>, postgres::Error> {
         let settings = format!(
             "SELECT set_config('search_path', '\"api\", \"public\"', true), set_config('role', {anon}, true),
                     set_config('request.jwt.claims', {claims}, true), set_config('request.method', '{method}', true),
@@ -120,20 +150,22 @@ impl Api {
             claims = literal(&format!("{{\"role\":\"{}\"}}", self.roles.anon.replace('"', "\\\""))),
             headers = literal(headers),
         );
-        let mut run = || {
-            client.simple_query(begin)?;
-            client.simple_query(&settings)?;
-            client.simple_query("SELECT \"keywright\".\"check_request\"()")?;
-            let rows = client.simple_query(query)?;
-            client.simple_query("COMMIT")?;
-            Ok(rows)
-        };
-        let answer = match run() {
-            Ok(rows) => Answer::ok(&rows),
-            Err(error) => Answer::error(&error),
-        };
-        client.simple_query("ROLLBACK").unwrap();
-        answer
+        client.simple_query(&settings)?;
+        client.simple_query("SELECT \"keywright\".\"check_request\"()")?;
+        client.simple_query(query)
+    }
+
+    /// A request that fails on PostgREST's own side after the pre-request function, or whose client is gone: nothing ends its transaction.
+    fn dies(&self, client: &mut Client, method: &str, headers: &str, last_words: &str) {
+        client.simple_query(begin(method)).unwrap();
+        _ = self.ask(client, method, headers, last_words);
+    }
+}
+
+fn begin(method: &str) -> &'static str {
+    match method {
+        "GET" => "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY",
+        _ => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
     }
 }
 
@@ -159,9 +191,9 @@ struct Answer {
 }
 
 impl Answer {
-    fn ok(rows: &[postgres::SimpleQueryMessage]) -> Answer {
+    fn ok(rows: &[SimpleQueryMessage]) -> Answer {
         let row = rows.iter().find_map(|message| match message {
-            postgres::SimpleQueryMessage::Row(row) => Some(row),
+            SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         });
         let get = |at: usize| row.and_then(|row| row.try_get(at).ok().flatten()).map(str::to_owned);
@@ -205,7 +237,16 @@ fn status(code: &str, message: &str) -> u16 {
 }
 
 fn header(value: &str) -> String {
-    format!("{{\"accept\":\"*/*\",\"x-api-key\":{}}}", json(value))
+    sent(&[("Accept", "*/*"), ("X-Api-Key", value)])
+}
+
+/// What arrives of these headers.
+fn sent(headers: &[(&str, &str)]) -> String {
+    let map: HashMap<String, &str> =
+        headers.iter().map(|(name, value)| (name.to_lowercase(), *value)).collect();
+    let fields: Vec<String> =
+        map.iter().map(|(name, value)| format!("{}:{}", json(name), json(value))).collect();
+    format!("{{{}}}", fields.join(","))
 }
 
 fn json(text: &str) -> String {
@@ -258,7 +299,8 @@ fn every_kind_of_key_gets_its_status() {
         "x".repeat(1_000_000),
         "kwk_AAAAAAAAAA-AAAAAAAAAAAAAAAAAAAAAA000000".into(),
         "' OR true; --".into(),
-        format!("{ada} "),
+        "\t ".into(),
+        format!("\u{a0}{ada}"),
         format!("Bearer {ada}"),
         format!("{ada},{bob}"),
         ada.to_lowercase(),
@@ -279,16 +321,18 @@ fn every_kind_of_key_gets_its_status() {
     }
     let deep = format!("{{\"x\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
     assert_eq!(api.get(&mut client, &deep).status, 401, "nested deeper than the stack");
-    let twice = [
-        format!("{{\"x-api-key\":\"{ada}\",\"x-api-key\":\"{ada}\"}}"),
-        format!("{{\"x-api-key\":\"{ada}\",\"X-Api-Key\":\"{bob}\"}}"),
-        format!("{{\"x-api-key\":\"{ada}\",\"x-api-key\":\"\"}}"),
-    ];
-    for headers in &twice {
-        assert_eq!(api.get(&mut client, headers).status, 401, "twice");
+    // The last one arrives, whatever the others are.
+    for (first, last, answer) in
+        [(ada, bob, bobs(&api)), (bob, ada, adas(&api)), (&"nonsense".into(), ada, adas(&api))]
+    {
+        assert_eq!(api.get(&mut client, &sent(&[("x-api-key", first), ("X-API-Key", last)])), answer);
+    }
+    assert_eq!(api.get(&mut client, &sent(&[("x-api-key", ada), ("x-api-key", "nonsense")])).status, 401);
+    for blank in [" ", "\t", " \t \t"] {
+        assert_eq!(api.get(&mut client, &header(&format!("{blank}{ada}{blank}"))), adas(&api), "{blank:?}");
     }
     assert_eq!(api.get(&mut client, &header(ada)), adas(&api));
-    assert_eq!(api.get(&mut client, &format!("{{\"X-API-KEY\":\"{bob}\"}}")), bobs(&api));
+    assert_eq!(api.get(&mut client, &sent(&[("X-API-KEY", bob)])), bobs(&api));
     // A key that dies: at the next request.
     let mut dead = |sql: &str| {
         assert_eq!(api.get(&mut client, &header(bob)), bobs(&api), "before {sql}");
@@ -367,6 +411,270 @@ fn a_write_is_checked_and_a_failing_request_leaves_nothing() {
     let refused = api.request(&mut client, "POST", &ada, "SET keywright.api_key_header = 'nothing'");
     assert_eq!(refused.status, 401);
     assert_eq!(api.get(&mut client, &header("nonsense")).status, 401);
+}
+
+#[test]
+fn a_connection_that_comes_back_in_a_transaction_takes_no_key_along() {
+    let api = Api::new("requests_open");
+    let (ada, bob) = (header(&api.ada.token), header(&api.bob.token));
+    let whose = "SELECT coalesce(keywright.current_user_id()::text, 'nobody')";
+    for (last_words, begins) in [
+        ("SELECT 1", true),
+        ("SAVEPOINT s", true),
+        ("SAVEPOINT s; SAVEPOINT t; RELEASE t", true),
+        ("SAVEPOINT s; SELECT 1/0", false),
+        ("SELECT 1/0", false),
+    ] {
+        let mut client = api.connect();
+        // Each of these is answered as if nobody had been there before.
+        let mut dies = |next: &str| {
+            api.dies(&mut client, "GET", &ada, last_words);
+            let answer = api.get(&mut client, next);
+            // Nothing ends a transaction that has failed, because BEGIN fails in it.
+            client.simple_query("ROLLBACK").unwrap();
+            answer
+        };
+        let expected = |answer: Answer, or: u16| match begins {
+            true => answer,
+            false => Answer { status: or, ..dead() },
+        };
+        assert_eq!(plain(dies("{}")), plain(expected(anonymous(&api), 500)), "{last_words}");
+        assert_eq!(plain(dies(&bob)), plain(expected(bobs(&api), 500)), "{last_words}");
+        assert_eq!(dies(&header("nonsense")).status, if begins { 401 } else { 500 }, "{last_words}");
+        assert_eq!(plain(dies("")), plain(expected(anonymous(&api), 500)), "{last_words}");
+        // A write can not go on in what began READ ONLY: its BEGIN fails.
+        api.dies(&mut client, "GET", &ada, last_words);
+        assert_eq!(
+            api.request(&mut client, "POST", "{}", "INSERT INTO api.tasks VALUES (9, 'p1')").status,
+            500
+        );
+        client.simple_query("ROLLBACK").unwrap();
+        if begins {
+            api.dies(&mut client, "POST", &ada, last_words);
+            let write = "INSERT INTO api.tasks VALUES (9, 'p1')";
+            assert_eq!(api.request(&mut client, "POST", "{}", write).status, 401, "{last_words}");
+            client.simple_query("ROLLBACK").unwrap();
+        }
+    }
+    // A token that is refused leaves nobody, whatever is rolled back around it.
+    let mut client = api.database.connect();
+    let junk = "SELECT set_config('request.headers', '{\"x-api-key\":\"nonsense\"}', true)";
+    let begin = format!("SELECT keywright.begin_request('{}')", api.ada.token);
+    for call in ["SELECT keywright.check_request()", "SELECT keywright.begin_request('nonsense')"] {
+        client.batch_execute(&format!("BEGIN; {begin}; {junk}; SAVEPOINT s")).unwrap();
+        assert_eq!(one::<String>(&mut client, whose), api.ada.user_id);
+        assert!(client.simple_query(call).is_err());
+        client.batch_execute("ROLLBACK TO s").unwrap();
+        assert_eq!(one::<String>(&mut client, whose), "nobody", "{call}");
+        client.batch_execute("ROLLBACK").unwrap();
+    }
+    // What the same request began before the savepoint stays.
+    client.batch_execute(&format!("BEGIN; {begin}; SAVEPOINT s; SAVEPOINT t; ROLLBACK TO s")).unwrap();
+    assert_eq!(one::<String>(&mut client, whose), api.ada.user_id);
+    client.batch_execute("ROLLBACK").unwrap();
+}
+
+/// What a model knows of a session: how deep in savepoints it is, and who is in force since which depth.
+#[derive(Default)]
+struct Model {
+    depth: Option<usize>,
+    in_force: Option<(usize, usize)>,
+}
+
+/// Two connections, three keys, and every way a request can go or its transaction be left: nobody is ever the other.
+#[test]
+fn nobody_is_ever_the_other_wherever_requests_die() {
+    let api = Api::new("requests_walk");
+    let rest = ident(&api.roles.rest);
+    api.admin(&format!("GRANT SELECT ON api.tasks TO {rest}; SELECT keywright.ensure_user('cleo', '');"));
+    let mut admin = api.database.connect();
+    admin.query_one("SELECT keywright.grant_access($1, 'requester')", &[&api.roles.rest]).unwrap();
+    let minted =
+        admin.query_one("SELECT token, key_id FROM keywright.mint_api_key('cleo', 'rest')", &[]).unwrap();
+    let keys = [
+        (api.ada.token.clone(), api.ada.key_id.clone()),
+        (api.bob.token.clone(), api.bob.key_id.clone()),
+        (minted.get(0), minted.get(1)),
+    ];
+    let whose = "SELECT keywright.current_api_key_id(), (SELECT string_agg(id::text, ',') FROM api.tasks)";
+    let mut sessions: [(Client, Model); 2] = [0, 1].map(|_| (api.connect(), Model::default()));
+    let mut chance = Random(0x9e37_79b9_7f4a_7c15);
+    let mut answered = [0; 4];
+    for step in 0..6_000 {
+        let (client, model) = &mut sessions[chance.below(2)];
+        let who = chance.below(5);
+        let token = keys.get(who).map_or("nonsense", |key| &key.0);
+        let aborted = client.simple_query("SELECT 1").is_err();
+        let what = chance.below(12);
+        match what {
+            // A request, on whatever the connection came with; most of them end.
+            0..=4 => {
+                let method = ["GET", "POST"][chance.below(2)];
+                let headers = if who == 3 { "{}".into() } else { header(token) };
+                if client.simple_query(begin(method)).is_ok() {
+                    let depth = *model.depth.get_or_insert(0);
+                    let done = api.ask(client, method, &headers, "SELECT 1");
+                    assert_eq!(done.is_ok(), who != 4, "{step}");
+                    model.in_force = keys.get(who).map(|_| (depth, who));
+                    let end = match (chance.below(3), done) {
+                        (0, _) => None,
+                        (_, Ok(_)) => Some("COMMIT"),
+                        (_, Err(_)) => Some("ABORT"),
+                    };
+                    if let Some(end) = end {
+                        let expected = model.in_force.map(|(_, who)| keys[who].1.clone());
+                        if end == "COMMIT" {
+                            assert_eq!(one::<Option<String>>(client, whose), expected, "{step}");
+                            answered[who] += 1;
+                        }
+                        client.simple_query(end).unwrap();
+                        *model = Model::default();
+                    }
+                } else if chance.below(2) == 0 {
+                    // The pool gives it up, because it is old.
+                    client.simple_query("ROLLBACK").unwrap();
+                    *model = Model::default();
+                }
+            }
+            5 if model.depth.is_some() && !aborted => {
+                let depth = model.depth.map_or(1, |depth| depth + 1);
+                client.simple_query(&format!("SAVEPOINT s{depth}")).unwrap();
+                model.depth = Some(depth);
+            }
+            6 | 7 if model.depth.is_some_and(|depth| depth > 0) => {
+                let to = 1 + chance.below(model.depth.unwrap_or(1));
+                client.simple_query(&format!("ROLLBACK TO s{to}")).unwrap();
+                model.depth = Some(to);
+                model.in_force = model.in_force.filter(|(depth, _)| *depth < to);
+            }
+            8 if model.depth.is_some_and(|depth| depth > 0) && !aborted => {
+                let to = 1 + chance.below(model.depth.unwrap_or(1));
+                client.simple_query(&format!("RELEASE s{to}")).unwrap();
+                model.depth = Some(to - 1);
+                model.in_force = model.in_force.map(|(depth, who)| (depth.min(to - 1), who));
+            }
+            9 if !aborted => {
+                let done = client.simple_query(&format!("SELECT keywright.begin_request('{token}')"));
+                assert_eq!(done.is_ok(), who < 3, "{step}");
+                model.in_force = model.depth.and_then(|depth| keys.get(who).map(|_| (depth, who)));
+            }
+            10 if chance.below(3) == 0 => _ = client.simple_query("SELECT 1/0"),
+            11 if chance.below(2) == 0 => {
+                client.simple_query(["COMMIT", "ROLLBACK"][chance.below(2)]).unwrap();
+                *model = Model::default();
+            }
+            _ => (),
+        }
+        // What fails outside savepoints ends everything; inside, what was begun since the last one.
+        if client.simple_query("SELECT 1").is_err() {
+            let depth = model.depth.unwrap_or(0);
+            model.in_force = model.in_force.filter(|(at, _)| depth > 0 && *at < depth);
+            continue;
+        }
+        let row = client.query_one(whose, &[]).unwrap();
+        let expected = model.in_force.map(|(_, who)| who);
+        assert_eq!(
+            row.get::<_, Option<String>>(0),
+            expected.map(|who| keys[who].1.clone()),
+            "{step}: {what}"
+        );
+        let tasks = expected.and_then(|who| [Some("1"), Some("2"), None][who]);
+        assert_eq!(row.get::<_, Option<&str>>(1), tasks, "{step}: {what}");
+    }
+    assert!(answered.iter().all(|count| *count > 50), "{answered:?}");
+}
+
+fn dead() -> Answer {
+    Answer { status: 500, role: String::new(), user_id: None, key_id: None, tasks: None }
+}
+
+/// Without the words of an error.
+fn plain(answer: Answer) -> Answer {
+    match answer.status {
+        200 => answer,
+        _ => Answer { status: answer.status, ..dead() },
+    }
+}
+
+#[test]
+fn a_request_without_a_key_can_be_refused() {
+    let api = Api::new("requests_require");
+    let rest = ident(&api.roles.rest);
+    let set = |value: &str| api.admin(&format!("ALTER ROLE {rest} SET keywright.require_api_key = {value}"));
+    set("on");
+    let mut client = api.connect();
+    for headers in ["", "{}", "{\"authorization\":\"Bearer x\"}"] {
+        assert_eq!(api.get(&mut client, headers).status, 401, "{headers}");
+    }
+    assert_eq!(api.get(&mut client, &header(&api.ada.token)), adas(&api));
+    // Not the session's to change.
+    assert!(client.simple_query("SET keywright.require_api_key = off").is_err());
+    assert_eq!(api.get(&mut client, "{}").status, 401);
+    set("off");
+    assert_eq!(api.get(&mut api.connect(), "{}"), anonymous(&api));
+}
+
+#[test]
+fn the_settings_of_the_role_are_the_requests() {
+    let api = Api::new("requests_settings");
+    let (web, anon, rest) = (ident(&api.roles.web), ident(&api.roles.anon), ident(&api.roles.rest));
+    let database = ident(&api.database.name);
+    api.admin(&format!(
+        "ALTER ROLE {web} SET statement_timeout = '7s'; ALTER ROLE {web} IN DATABASE {database} SET statement_timeout = '8s';
+         ALTER ROLE {web} SET work_mem = '5MB'; ALTER ROLE {anon} SET work_mem = '6MB';
+         ALTER ROLE {web} IN DATABASE postgres SET lock_timeout = '9s';
+         ALTER ROLE {web} SET \"DateStyle\" = 'SQL, DMY'; ALTER ROLE {web} SET application_name = 'a=b ''c';
+         ALTER ROLE {web} SET log_min_duration_statement = 3; ALTER ROLE {web} SET lc_messages = 'C';
+         ALTER ROLE {web} SET role = {anon}; ALTER ROLE {web} SET keywright.api_key_header = 'nothing'"
+    ));
+    let mut client = api.connect();
+    let settings = "SELECT concat_ws('|', current_user, current_setting('statement_timeout'), current_setting('work_mem'), current_setting('lock_timeout'),
+        current_setting('DateStyle'), current_setting('application_name'), current_setting('log_min_duration_statement'), current_setting('keywright.api_key_header'))";
+    let mut ask = |headers: &str| api.request(&mut client, "GET", headers, settings).role;
+    let before = ask("{}");
+    let hers = |logged: &str| format!("{}|8s|5MB|0|SQL, DMY|a=b 'c|{logged}|x-api-key", api.roles.web);
+    assert_eq!(ask(&header(&api.ada.token)), hers("-1"), "what only a superuser may set is left out");
+    assert_eq!(ask("{}"), before, "it was the transaction's");
+    api.admin(&format!("GRANT SET ON PARAMETER log_min_duration_statement TO {rest}"));
+    assert_eq!(ask(&header(&api.ada.token)), hers("3ms"), "as PostgREST does, where the login may set it");
+    api.admin(&format!("REVOKE SET ON PARAMETER log_min_duration_statement FROM {rest}"));
+    // A key that can not be taken as its role has changed nothing.
+    api.admin(&format!("REVOKE {web} FROM {rest}"));
+    assert_eq!(api.get(&mut client, &header(&api.ada.token)).status, 403);
+    // And its statements end when the setting says so.
+    api.admin(&format!(
+        "GRANT {web} TO {rest}; ALTER ROLE {web} IN DATABASE {database} SET statement_timeout = '20ms'"
+    ));
+    assert_eq!(api.request(&mut client, "GET", &header(&api.ada.token), "SELECT pg_sleep(60)").status, 500);
+}
+
+/// What SECURITY.md warns of, as a session of PostgREST has it: its statements are prepared, under numbers
+/// (`Hasql/PreparedStatementRegistry.hs`).
+#[test]
+fn who_runs_sql_of_their_own_can_take_the_hooks_place() {
+    let api = Api::new("requests_replaced");
+    let mut client = api.connect();
+    let hook = "SELECT \"keywright\".\"check_request\"()";
+    let anon = ident(&api.roles.anon);
+    client.batch_execute(&format!("BEGIN; SET LOCAL ROLE {anon}; PREPARE \"2\" AS {hook}; COMMIT")).unwrap();
+    let mut request = |call: &str, headers: &str, query: &str| {
+        let set = format!("SELECT set_config('request.headers', {}, true)", literal(headers));
+        client.simple_query("BEGIN").unwrap();
+        let done = client
+            .simple_query(&format!("SELECT set_config('role', {}, true)", literal(&api.roles.anon)))
+            .and_then(|_| client.simple_query(&set))
+            .and_then(|_| client.simple_query(call))
+            .and_then(|_| client.simple_query(query));
+        client.simple_query(if done.is_ok() { "COMMIT" } else { "ABORT" }).unwrap();
+        done.map_or_else(|error| Answer::error(&error).status, |_| 200)
+    };
+    let bad = header("nonsense");
+    assert_eq!(request("EXECUTE \"2\"", &bad, "SELECT 1"), 401);
+    let mischief = "DEALLOCATE \"2\"; PREPARE \"2\" AS SELECT current_setting('request.headers')";
+    assert_eq!(request("EXECUTE \"2\"", &header(&api.ada.token), mischief), 200);
+    assert_eq!(request("EXECUTE \"2\"", &bad, "SELECT 1"), 200, "the warning is not true any more");
+    // Without prepared statements there is nothing to replace.
+    assert_eq!(request(hook, &bad, "SELECT 1"), 401);
 }
 
 #[test]
@@ -501,7 +809,7 @@ fn behind_a_transaction_pooler_nobody_is_ever_the_other() {
                     client.simple_query("BEGIN").unwrap();
                     if let Ok(rows) = client.simple_query("SELECT pg_backend_pid()") {
                         for row in rows {
-                            if let postgres::SimpleQueryMessage::Row(row) = row {
+                            if let SimpleQueryMessage::Row(row) = row {
                                 servers.lock().unwrap().insert(row.get(0).unwrap().to_owned());
                             }
                         }

@@ -389,3 +389,14 @@ pub fn behind_a_lock<T: Send>(
         callers.join().unwrap()
     })
 }
+
+/// A small generator: the same numbers in every run.
+#[derive(Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit
+    }
+}

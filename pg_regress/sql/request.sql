@@ -63,7 +63,7 @@ SELECT keywright.is_permitted('project:read', 'project', 'p1') AS ok, keywright.
        keywright.is_permitted('project:read', 'project', NULL) AS no_id, keywright.is_permitted('project:read', NULL, 'p1') AS no_type,
        keywright.is_permitted('agent:read', 'agent', 'unregistered') AS below_nothing;
 SELECT n, code FROM unnest(ARRAY['project', '', NULL, 'pro*:read']) AS n, LATERAL public.refusal(format('SELECT keywright.is_permitted(%L)', n));
--- Another key takes over; a bad one changes nothing.
+-- Another key takes over; a bad one leaves none, also when it is rolled back.
 SELECT username, db_role FROM keywright.begin_request(:'victors');
 SELECT id FROM public.docs;
 SELECT code, message FROM public.refusal($$SELECT keywright.begin_request('nonsense')$$);

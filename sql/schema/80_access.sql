@@ -1,6 +1,6 @@
 -- Access: capabilities, each a set of functions.
 
--- Which capabilities hold which function. Whatever is not listed here is internal. Four internal ones are, because the function of
+-- Which capabilities hold which function. Whatever is not listed here is internal. Five internal ones are, because the function of
 -- the caller's rights that needs them is: they do nothing that it does not.
 CREATE VIEW keywright._capability_functions AS
 SELECT f.signature, c.capability
@@ -33,6 +33,7 @@ SELECT f.signature, c.capability
     ('needs_first_user()',                                               '{auditor,reconciler}'),
     ('authorize_api_key(text,text,text)',                                '{verifier}'),
     ('begin_request(text)',                                              '{requester,verifier}'),
+    ('_forget_request()',                                                '{requester,verifier}'),
     ('check_request()',                                                  '{requester,verifier}'),
     ('current_user_id()',                                                '{requester,verifier}'),
     ('current_api_key_id()',                                             '{requester,verifier}'),

@@ -1,6 +1,7 @@
 //! Whom the transaction acts for: in backend memory, for as long as the transaction lasts.
 //!
-//! Entered in a subtransaction, it goes when that is rolled back, and what was before is back.
+//! There is one at most. What was in force is forgotten before another is entered, and comes back by nothing: entered in
+//! a subtransaction, a context goes when that is rolled back, and then there is none.
 
 use super::standing::Standing;
 use crate::authority;
@@ -71,17 +72,19 @@ impl Context {
 }
 
 thread_local! {
-    /// Each with the depth of subtransactions it was entered at; the last one counts.
-    static ENTERED: RefCell<Vec<(i32, Context)>> = const { RefCell::new(Vec::new()) };
+    /// With the depth of subtransactions it was entered at.
+    static ENTERED: RefCell<Option<(i32, Context)>> = const { RefCell::new(None) };
 }
 
 pub fn enter(context: Context) {
     // SAFETY: a transaction is running.
     let depth = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
-    ENTERED.with_borrow_mut(|entered| {
-        entered.retain(|(at, _)| *at != depth);
-        entered.push((depth, context));
-    });
+    ENTERED.set(Some((depth, context)));
+}
+
+/// Also what was entered further out: it is of an earlier request, and a rollback does not bring that back.
+pub fn forget() {
+    ENTERED.set(None);
 }
 
 /// A context that is being asked, put back when that is done or an error unwinds.
@@ -89,9 +92,7 @@ struct Taken(Option<(i32, Context)>);
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        if let Some(taken) = self.0.take() {
-            ENTERED.with_borrow_mut(|entered| entered.push(taken));
-        }
+        ENTERED.set(self.0.take());
     }
 }
 
@@ -102,13 +103,13 @@ impl Drop for Taken {
 pub fn ask<R>(
     question: impl FnOnce(&mut Context) -> Result<R, Failure<'static>>,
 ) -> Result<Option<R>, Failure<'static>> {
-    let mut taken = Taken(ENTERED.with_borrow_mut(Vec::pop));
+    let mut taken = Taken(ENTERED.take());
     taken.0.as_mut().map(|(_, context)| question(context)).transpose()
 }
 
 /// What is known of the context in force without asking the database.
 pub fn in_force<R>(look: impl FnOnce(&Context) -> R) -> Option<R> {
-    ENTERED.with_borrow(|entered| entered.last().map(|(_, context)| look(context)))
+    ENTERED.with_borrow(|entered| entered.as_ref().map(|(_, context)| look(context)))
 }
 
 /// Called while the library is loaded, which happens before any context is entered.
@@ -121,7 +122,7 @@ pub fn watch_transactions() {
 }
 
 /// For the callbacks, which must never panic. Nobody borrows while Postgres runs, so it is always free.
-fn with_entered(change: impl FnOnce(&mut Vec<(i32, Context)>)) {
+fn with_entered(change: impl FnOnce(&mut Option<(i32, Context)>)) {
     _ = ENTERED.try_with(|entered| entered.try_borrow_mut().map(|mut entered| change(&mut entered)));
 }
 
@@ -137,7 +138,7 @@ unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _: *mut c_voi
             | XACT_EVENT_PARALLEL_COMMIT
             | XACT_EVENT_PARALLEL_ABORT
     ) {
-        with_entered(Vec::clear);
+        with_entered(|entered| *entered = None);
     }
 }
 
@@ -150,14 +151,9 @@ unsafe extern "C-unwind" fn at_subtransaction_end(
     use pg_sys::SubXactEvent::*;
     // SAFETY: a transaction is running; during these events it is at the depth of the one that ends.
     let depth = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
-    with_entered(|entered| match event {
-        SUBXACT_EVENT_ABORT_SUB => entered.retain(|(at, _)| *at < depth),
-        SUBXACT_EVENT_COMMIT_SUB if entered.last().is_some_and(|(at, _)| *at == depth) => {
-            entered.retain(|(at, _)| *at != depth - 1);
-            if let Some((at, _)) = entered.last_mut() {
-                *at = depth - 1;
-            }
-        }
+    with_entered(|entered| match (event, &mut *entered) {
+        (SUBXACT_EVENT_ABORT_SUB, Some((at, _))) if *at >= depth => *entered = None,
+        (SUBXACT_EVENT_COMMIT_SUB, Some((at, _))) if *at == depth => *at = depth - 1,
         _ => (),
     });
 }

@@ -15,6 +15,7 @@ use pgrx::{FromDatum, IntoDatum, pg_extern, pg_sys};
 
 #[pg_extern(sql = false)]
 fn begin_request(token: Option<&[u8]>, fcinfo: pg_sys::FunctionCallInfo) -> Result<Record, ErrorReport> {
+    context::forget();
     let presented = api_key::presented(token).ok_or(Failure::InvalidToken)?;
     let source = authority::source()?;
     let key_id = presented.0.to_owned();
@@ -36,6 +37,12 @@ fn begin_request(token: Option<&[u8]>, fcinfo: pg_sys::FunctionCallInfo) -> Resu
     ];
     context::enter(Context::new(key_id, user_id));
     Ok(Record::new(fcinfo, &columns))
+}
+
+/// A pooled connection can come with the transaction of somebody else still open.
+#[pg_extern(sql = false)]
+fn _forget_request() {
+    context::forget();
 }
 
 /// The key the transaction acts for, whether it is still live or not.
