@@ -11,6 +11,7 @@ pub enum Lock {
     GatewayKeys = 1,
     FirstHeartbeat,
     FirstTouch,
+    Access,
 }
 
 impl Lock {
@@ -41,6 +42,8 @@ impl Lock {
             };
             let mode = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
             let taken = pg_sys::LockAcquire(&tag, mode, false, or_not);
+            // What the last holder changed in the catalogs is looked at anew.
+            pg_sys::AcceptInvalidationMessages();
             taken != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
         }
     }

@@ -154,7 +154,7 @@ fn sixteen_grants_all_succeed() {
             assert!(one::<bool>(client, &own));
             one::<bool>(client, "SELECT keywright.revoke_access('keywright_test_grants_0', 'admin')");
         });
-        assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM keywright.access_privileges"), 0);
+        assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM keywright.access_status()"), 0);
     }
     for number in 0..CALLERS {
         client.batch_execute(&format!("DROP ROLE keywright_test_grants_{number}")).unwrap();

@@ -173,3 +173,109 @@ fn a_tracked_table_alone() {
     assert_eq!(one::<String>(&mut client, STATE), before[0]);
     std::fs::remove_file(&file).unwrap();
 }
+
+/// The role itself, with what it passed on to others: gone, so that nothing is in the way of DROP ROLE.
+fn gone(database: &Database, role: &str) {
+    database.connect().batch_execute(&format!("DROP OWNED BY {role}")).unwrap();
+}
+
+/// A role of the dump is missing where it is restored, and another one is called otherwise by now.
+#[test]
+fn a_role_that_is_missing_takes_nobody_along() {
+    let (kept, lost, renamed) = ("keywright_dump_kept", "keywright_dump_lost", "keywright_dump_renamed");
+    let old = Database::new("dump_roles");
+    let mut client = old.connect();
+    let roles = format!(
+        "DROP ROLE IF EXISTS {kept}, {lost}, {renamed}, {renamed}_now;
+         CREATE ROLE {kept}; CREATE ROLE {lost}; CREATE ROLE {renamed};
+         SELECT keywright.grant_access('{kept}', 'verifier'), keywright.grant_access('{lost}', 'issuer'),
+                keywright.grant_access('{renamed}', 'auditor');
+         ALTER ROLE {renamed} RENAME TO {renamed}_now; CREATE ROLE {renamed}"
+    );
+    client.batch_execute(&roles).unwrap();
+    let token: String = one(
+        &mut client,
+        "SELECT m.token FROM keywright.ensure_user('ada', '') AS u, keywright.mint_api_key('ada', 'ci') AS m",
+    );
+    let files = ["", "--schema-only", "--data-only"].map(|part| {
+        let file = std::env::temp_dir().join(format!("keywright-{}-roles{part}.dump", std::process::id()));
+        let mut dump = program("pg_dump");
+        dump.args(["--format=custom", "--file"]).arg(&file);
+        succeed(dump.args((!part.is_empty()).then_some(part)).arg(&old.name));
+        file
+    });
+    gone(&old, lost);
+    client.batch_execute(&format!("DROP ROLE {lost}")).unwrap();
+    for (at, file) in files.iter().enumerate() {
+        let new = Database::empty(&format!("restored_roles_{at}"), "UTF8");
+        let mut client = new.connect();
+        if at == 2 {
+            client.batch_execute("CREATE EXTENSION keywright").unwrap();
+        }
+        // What is granted to the role that is missing fails, each by itself.
+        let restored = program("pg_restore").arg("--dbname").arg(&new.name).arg(file).output().unwrap();
+        let said = String::from_utf8_lossy(&restored.stderr).into_owned();
+        let other = said.lines().filter(|line| line.contains("error:") && !line.contains("warning:"));
+        assert!(other.clone().all(|line| line.contains(lost)), "{said}");
+        assert_eq!(other.count() > 0, at < 2, "{said}");
+        let access =
+            "SELECT coalesce(string_agg(grantee || '=' || capability, ','), '') FROM keywright.list_access()";
+        let expected = if at < 2 { format!("{kept}=verifier,{renamed}_now=auditor") } else { String::new() };
+        assert_eq!(one::<String>(&mut client, access), expected);
+        assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM keywright.access_status()"), 0);
+        assert_eq!(is_active(&mut client, &token), at != 1);
+        for (role, capability) in [(kept, "verifier"), (&format!("{renamed}_now"), "auditor")] {
+            let revoke = format!("SELECT keywright.revoke_access('{role}', '{capability}')");
+            assert_eq!(one::<bool>(&mut client, &revoke), at < 2);
+            let left = format!("SELECT has_schema_privilege('{role}', 'keywright', 'USAGE')");
+            assert!(!one::<bool>(&mut client, &left));
+        }
+        std::fs::remove_file(file).unwrap();
+    }
+    for role in [kept, renamed, &format!("{renamed}_now")] {
+        gone(&old, role);
+        client.batch_execute(&format!("DROP ROLE {role}")).unwrap();
+    }
+}
+
+/// Several jobs restore everything where foreign keys are not asked, as docs/operations.md says, and not without that.
+#[test]
+fn several_jobs() {
+    let old = Database::new("dump_jobs");
+    let mut client = old.connect();
+    let tokens = fill(&mut client);
+    client
+        .batch_execute(
+            "SELECT keywright.ensure_user('user-' || n, '') FROM generate_series(1, 3000) AS n;
+             SELECT keywright.bind_role('user-' || n, 'auditor') FROM generate_series(1, 3000) AS n;
+             SELECT count(*) FROM keywright.mint_api_keys(ARRAY(SELECT 'user-' || n FROM generate_series(1, 3000) AS n), ARRAY['ci'])",
+        )
+        .unwrap();
+    let page = include_str!("../docs/operations.md");
+    let from = page.find("SELECT c.relname AS of").unwrap();
+    let counts = &page[from..from + page[from..].find(';').unwrap()];
+    let counts =
+        format!("SELECT string_agg(concat(c.of, ' ', c.rows), ',' ORDER BY c.of) FROM ({counts}) AS c");
+    let before: [String; 2] = [one(&mut client, LISTED), one(&mut client, &counts)];
+    assert!(before[1].contains("api_keys 30"), "{}", before[1]);
+    let folder = std::env::temp_dir().join(format!("keywright-{}-jobs.dump", std::process::id()));
+    succeed(program("pg_dump").arg("--format=directory").arg("--file").arg(&folder).arg(&old.name));
+    let setting = "PGOPTIONS='-c session_replication_role=replica' pg_restore --jobs=4 --exit-on-error";
+    assert!(page.contains(setting));
+    for jobs in ["1", "4", "8"] {
+        let new = Database::empty(&format!("restored_jobs_{jobs}"), "UTF8");
+        let mut restore = program("pg_restore");
+        restore.args(["--exit-on-error", "--jobs", jobs, "--dbname", &new.name]).arg(&folder);
+        if jobs != "1" {
+            restore.env("PGOPTIONS", "-c session_replication_role=replica");
+        }
+        succeed(&mut restore);
+        let mut client = new.connect();
+        let after = [one::<String>(&mut client, LISTED), one::<String>(&mut client, &counts)];
+        assert_eq!(after.map(|text| text.replace(&new.name, &old.name)), before);
+        for (token, active) in &tokens {
+            assert_eq!(is_active(&mut client, token), *active, "{token}");
+        }
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}

@@ -1,6 +1,6 @@
 -- Who may do what. Each capability gives its functions, nothing else, and never a table.
 \pset null '(null)'
-SELECT grantee, capability, granted_at <= clock_timestamp() AS dated FROM keywright.list_access();
+SELECT grantee, capability FROM keywright.list_access();
 
 -- What each role may execute and read, asked of Postgres itself.
 SELECT p.oid::regprocedure AS function,
@@ -40,7 +40,7 @@ SELECT keywright._writing();
 SELECT keywright.explain_api_key('x');
 SELECT keywright.grant_access('regress_keywright_verifier', 'admin');
 CALL keywright.maintain();
-INSERT INTO keywright.access_grants VALUES ('regress_keywright_verifier', 'admin');
+GRANT USAGE ON TYPE keywright.capability_admin TO regress_keywright_verifier;
 CREATE TABLE keywright.mine ();
 -- Without a capability, not even the schema.
 SET SESSION AUTHORIZATION regress_keywright_nobody;
@@ -74,9 +74,8 @@ SELECT name FROM keywright.mint_gateway_key('seen');
 SET SESSION AUTHORIZATION regress_keywright_reader;
 SELECT count(*) AS rows_seen FROM keywright.gateway_keys;
 SELECT count(*) AS rows_seen FROM keywright.users;
-SELECT count(*) AS rows_seen FROM keywright.access_grants;
+SELECT count(*) AS rows_seen FROM keywright.roles;
 INSERT INTO keywright.gateway_keys (name, secret_prefix, hashed_secret) VALUES ('mine', 'kwg_mine000', sha256('1'));
-INSERT INTO keywright.access_grants VALUES ('regress_keywright_reader', 'admin');
 DELETE FROM keywright.gateway_keys;
 UPDATE keywright.gateway_keys SET name = 'mine';
 RESET SESSION AUTHORIZATION;
@@ -106,28 +105,104 @@ SELECT public.privileges('"regress_keywright Odd ""name"""') AS verifier;
 SELECT keywright.revoke_access('regress_keywright Odd "name"', 'verifier');
 SELECT keywright.revoke_access('regress_keywright Odd "name"', 'verifier');
 SELECT public.privileges('"regress_keywright Odd ""name"""') AS nothing;
--- What a role had before is not ours to take away.
+-- What a role had before goes too: revoked is revoked. What is of no capability that is revoked stays, and so does the schema.
 SELECT keywright.grant_access('regress_keywright_own', 'verifier');
 SELECT keywright.revoke_access('regress_keywright_own', 'verifier');
-SELECT public.privileges('regress_keywright_own') AS its_own_two;
+SELECT public.privileges('regress_keywright_own') AS nothing;
+RESET SESSION AUTHORIZATION;
+GRANT USAGE ON SCHEMA keywright TO regress_keywright_own;
+GRANT EXECUTE ON FUNCTION keywright.verify_api_key(text), keywright.list_scopes() TO regress_keywright_own;
+SET SESSION AUTHORIZATION regress_keywright_admin;
+SELECT keywright.revoke_access('regress_keywright_own', 'verifier') AS without_a_grant, keywright.revoke_access('regress_keywright_own', 'verifier') AS again;
+SELECT public.privileges('regress_keywright_own') AS schema_and_scopes;
 -- A privilege taken away behind our back is given again; a rename is followed; a dropped role is forgotten.
 SELECT keywright.grant_access('regress_keywright Odd "name"', 'verifier');
 RESET SESSION AUTHORIZATION;
 REVOKE EXECUTE ON FUNCTION keywright.verify_api_key(text) FROM "regress_keywright Odd ""name""";
 ALTER ROLE "regress_keywright Odd ""name""" RENAME TO regress_keywright_renamed;
+-- A role that gets the name now inherits nothing.
+CREATE ROLE "regress_keywright Odd ""name""";
 SET SESSION AUTHORIZATION regress_keywright_admin;
+SELECT keywright.revoke_access('regress_keywright Odd "name"', 'verifier');
 SELECT keywright.grant_access('regress_keywright_renamed', 'verifier');
-SELECT grantee, capability FROM keywright.list_access() WHERE grantee LIKE '%renamed';
+SELECT grantee, capability FROM keywright.list_access() WHERE grantee LIKE '%renamed' OR grantee LIKE '%Odd%';
+-- What DROP OWNED took comes back by no later grant.
+SELECT keywright.grant_access('regress_keywright_renamed', 'reconciler');
 RESET SESSION AUTHORIZATION;
 DROP OWNED BY regress_keywright_renamed;
 SELECT count(*) AS listed FROM keywright.list_access() WHERE grantee LIKE '%renamed';
-DROP ROLE regress_keywright_renamed;
+GRANT USAGE ON SCHEMA keywright TO regress_keywright_renamed;
+SET SESSION AUTHORIZATION regress_keywright_admin;
+SELECT keywright.grant_access('regress_keywright_renamed', 'requester');
+SELECT grantee, capability FROM keywright.list_access() WHERE grantee LIKE '%renamed';
+SELECT keywright.grant_access(grantee, capability) FROM keywright.list_access() WHERE grantee LIKE '%renamed';
+SELECT has_function_privilege('regress_keywright_renamed', 'keywright.mint_api_key(text,text,text[],text[],interval,text)', 'EXECUTE') AS mints;
+RESET SESSION AUTHORIZATION;
+DROP OWNED BY regress_keywright_renamed;
+DROP ROLE regress_keywright_renamed, "regress_keywright Odd ""name""";
 SELECT count(*) AS listed FROM keywright.list_access() WHERE grantee LIKE '%renamed' OR grantee ~ '^[0-9]+$';
 DROP OWNED BY regress_keywright_own;
-DROP ROLE regress_keywright_own;
--- The next change forgets what is left of it.
-SELECT keywright.grant_access('regress_keywright_nobody', 'verifier'), keywright.revoke_access('regress_keywright_nobody', 'verifier');
-SELECT count(*) AS rows_of_dropped_roles FROM keywright.access_privileges WHERE grantee NOT IN (SELECT oid FROM pg_roles);
+-- What a holder passed on goes with what it hangs on; what another role passed on to a holder goes too, and nobody else loses it.
+CREATE ROLE regress_keywright_passer;
+CREATE ROLE regress_keywright_friend;
+SELECT keywright.grant_access(r, 'verifier') FROM unnest('{regress_keywright_own,regress_keywright_passer}'::text[]) AS r;
+GRANT EXECUTE ON FUNCTION keywright.verify_api_key(text) TO regress_keywright_own, regress_keywright_passer WITH GRANT OPTION;
+SET SESSION AUTHORIZATION regress_keywright_own;
+GRANT EXECUTE ON FUNCTION keywright.verify_api_key(text) TO regress_keywright_friend;
+SET SESSION AUTHORIZATION regress_keywright_passer;
+GRANT EXECUTE ON FUNCTION keywright.verify_api_key(text) TO regress_keywright_own, regress_keywright_friend;
+SET SESSION AUTHORIZATION regress_keywright_admin;
+SELECT grantee, code, object, message, hint FROM keywright.access_status();
+SELECT keywright.revoke_access('regress_keywright_own', 'verifier');
+SELECT public.privileges('regress_keywright_own') AS nothing;
+SELECT grantee, code, message, hint FROM keywright.access_status();
+SELECT keywright.revoke_access('regress_keywright_passer', 'verifier');
+SELECT count(*) AS differences FROM keywright.access_status();
+-- The owner has everything, and keeps it.
+SELECT keywright.grant_access(current_setting('regress.owner', true), 'verifier') FROM set_config('regress.owner', (SELECT r.rolname FROM pg_extension AS e JOIN pg_roles AS r ON r.oid = e.extowner WHERE extname = 'keywright'), false);
+SELECT keywright.revoke_access(current_setting('regress.owner'), 'verifier');
+SELECT has_function_privilege(current_setting('regress.owner'), 'keywright.verify_api_key(text)', 'EXECUTE') AS still;
+RESET SESSION AUTHORIZATION;
+
+-- The statement of each difference mends it: after all of them there is none.
+SELECT keywright.grant_access('regress_keywright_own', 'issuer');
+REVOKE EXECUTE ON FUNCTION keywright.revoke_api_key(text, text) FROM regress_keywright_own;
+REVOKE USAGE ON SCHEMA keywright FROM regress_keywright_own;
+GRANT EXECUTE ON FUNCTION keywright.grant_access(text, text) TO regress_keywright_own;
+GRANT EXECUTE ON FUNCTION keywright.list_scopes() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION keywright._writing() TO regress_keywright_friend;
+GRANT CREATE ON SCHEMA keywright TO regress_keywright_friend;
+GRANT SELECT, DELETE ON keywright.api_keys TO regress_keywright_passer WITH GRANT OPTION;
+GRANT SELECT (username), UPDATE (status) ON keywright.users TO PUBLIC;
+GRANT USAGE ON TYPE keywright.capability_admin TO PUBLIC;
+SET SESSION AUTHORIZATION regress_keywright_auditor;
+SELECT grantee, code, object, message, hint FROM keywright.access_status();
+RESET SESSION AUTHORIZATION;
+DO $$
+DECLARE
+  statement text;
+BEGIN
+  FOR statement IN SELECT hint FROM keywright.access_status() LOOP
+    EXECUTE statement;
+  END LOOP;
+END
+$$;
+SELECT * FROM keywright.access_status();
+-- A member of the owner is the owner.
+CREATE ROLE regress_keywright_boss SUPERUSER;
+GRANT regress_keywright_boss TO regress_keywright_friend;
+SELECT count(*) AS of_another_superuser FROM keywright.access_status();
+SELECT format('GRANT %I TO regress_keywright_friend', current_setting('regress.owner')) \gexec
+SELECT grantee, code, object = format('ROLE %I', current_setting('regress.owner')) AS owner, message FROM keywright.access_status();
+SELECT format('REVOKE %I FROM regress_keywright_friend', current_setting('regress.owner')) \gexec
+-- All functions at once are not a capability.
+GRANT USAGE ON SCHEMA keywright TO regress_keywright_friend;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA keywright TO regress_keywright_friend;
+SELECT code, count(*) = (SELECT count(*) + 1 FROM pg_proc WHERE pronamespace = 'keywright'::regnamespace AND prokind = 'f') AS each FROM keywright.access_status() GROUP BY code;
+SELECT count(*) AS listed FROM keywright.list_access() WHERE grantee = 'regress_keywright_friend';
+DROP OWNED BY regress_keywright_own, regress_keywright_passer, regress_keywright_friend;
+DROP ROLE regress_keywright_own, regress_keywright_passer, regress_keywright_friend, regress_keywright_boss;
+SELECT * FROM keywright.access_status();
 SET SESSION AUTHORIZATION regress_keywright_admin;
 \x on
 SELECT * FROM public.refusal($$SELECT keywright.grant_access('public', 'verifier')$$);

@@ -233,7 +233,7 @@ SELECT count(*) > 20 AS samples, count(*) FILTER (WHERE attname = 'hashed_secret
 RESET SESSION AUTHORIZATION;
 -- pg_write_all_data changes no row and adds none; it may lock the tables.
 SET SESSION AUTHORIZATION regress_security_pg_write_all_data;
-SELECT code FROM public.ends($$INSERT INTO keywright.users (username, kind) VALUES ('mine', 'human')$$, $$INSERT INTO keywright.access_grants VALUES ('regress_security_pg_write_all_data', 'admin')$$, 'TRUNCATE keywright.api_keys CASCADE',
+SELECT code FROM public.ends($$INSERT INTO keywright.users (username, kind) VALUES ('mine', 'human')$$, 'GRANT USAGE ON TYPE keywright.capability_admin TO regress_security_pg_write_all_data', 'TRUNCATE keywright.api_keys CASCADE',
   'SELECT FROM keywright.users', $$SELECT keywright.verify_api_key('x')$$, 'ALTER TABLE keywright.api_keys DISABLE ROW LEVEL SECURITY', 'ALTER TABLE keywright.api_keys DISABLE TRIGGER USER');
 UPDATE keywright.api_keys SET revoked_at = NULL;
 UPDATE keywright.users SET status = 'active';

@@ -26,7 +26,7 @@ COMMENT ON TABLE keywright.audit_events IS
 COMMENT ON COLUMN keywright.audit_events.occurred_at IS 'When, by the clock, not by the start of the transaction.';
 COMMENT ON COLUMN keywright.audit_events.event_id IS 'Random; the event_id of the notification.';
 COMMENT ON COLUMN keywright.audit_events.event IS 'created, updated, deleted, truncated; of users also suspended, activated; of keys minted, imported, superseded, revoked, expired, purged; of grants of Postgres roles granted, undone.';
-COMMENT ON COLUMN keywright.audit_events.kind IS 'user, api_key, gateway_key, resource_type, resource, role, scope, role_binding, authenticator, authenticator_allowance, authenticator_grant, postgrest_setting, access_grant, access_privilege, tracked_table or audit_event.';
+COMMENT ON COLUMN keywright.audit_events.kind IS 'user, api_key, gateway_key, resource_type, resource, role, scope, role_binding, authenticator, authenticator_allowance, authenticator_grant, postgrest_setting, access_grant, tracked_table or audit_event.';
 COMMENT ON COLUMN keywright.audit_events.id IS 'The id of the object; an asterisk where one event stands for many of them.';
 COMMENT ON COLUMN keywright.audit_events.name IS 'What people call it: a username, username/key, username role on resource.';
 COMMENT ON COLUMN keywright.audit_events.user_id IS 'The user that the object is or belongs to.';
@@ -56,7 +56,7 @@ DECLARE
 BEGIN
   FOREACH audited IN ARRAY ARRAY[
     'users', 'resource_types', 'resources', 'roles', 'scopes', 'role_bindings', 'api_keys', 'gateway_keys',
-    'authenticators', 'authenticator_allowances', 'postgrest_settings', 'access_grants', 'access_privileges']
+    'authenticators', 'authenticator_allowances', 'postgrest_settings']
   LOOP
     EXECUTE pg_catalog.format('CREATE TRIGGER audit_insert AFTER INSERT ON keywright.%I
       REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION keywright._audit()', audited);

@@ -19,9 +19,10 @@ BEGIN
         UNION ALL
         SELECT 'TYPE', t.oid::pg_catalog.regtype::pg_catalog.text,
                coalesce(t.typacl, pg_catalog.acldefault('T', t.typowner)), t.typowner
-          FROM pg_catalog.pg_type AS t JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) t.typrelid
+          FROM pg_catalog.pg_type AS t
+          LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) t.typrelid
          WHERE t.typnamespace OPERATOR(pg_catalog.=) 'keywright'::pg_catalog.regnamespace
-           AND c.relkind OPERATOR(pg_catalog.=) 'c'
+           AND (c.relkind OPERATOR(pg_catalog.=) 'c' OR t.typtype OPERATOR(pg_catalog.=) 'd')
         UNION ALL
         SELECT 'ROUTINE', p.oid::pg_catalog.regprocedure::pg_catalog.text,
                coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)), p.proowner

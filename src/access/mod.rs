@@ -1,20 +1,19 @@
-//! Capabilities: a grant is a row, and the privileges it stands for are a ledger of what we gave.
-//!
-//! Undone is exactly what the ledger holds: a privilege the role had before is never in it.
+//! Capabilities: what a role holds is a privilege itself, USAGE on the domain that stands for the capability, beside the privileges
+//! it is made of. So the ledger of who holds what is Postgres's own.
 
 mod upgrade;
 
 use crate::error::{Failure, Fault};
+use crate::lock::Lock;
 use crate::retry::patiently;
 use crate::{args, audit, spi};
 use pgrx::pg_extern;
-use pgrx::pg_sys::Oid;
 use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::pg_sys::{self, Oid};
 use pgrx::spi::quote_identifier;
 
 const CAPABILITIES: [&str; 8] =
     ["authenticator", "requester", "verifier", "issuer", "auditor", "reconciler", "maintainer", "admin"];
-const SCHEMA: &str = "SCHEMA keywright";
 
 /// A role as Postgres has it.
 struct Role {
@@ -33,120 +32,142 @@ fn revoke_access(grantee: Option<&[u8]>, capability: Option<&[u8]>) -> Result<bo
 }
 
 fn give<'a>(grantee: Option<&'a [u8]>, capability: Option<&[u8]>) -> Result<&'static str, Failure<'a>> {
-    const HELD: &str = "SELECT FROM keywright.access_grants WHERE grantee = $1 AND capability = $2";
-    const HOLD: &str =
-        "INSERT INTO keywright.access_grants (grantee, capability) VALUES ($1, $2) ON CONFLICT DO NOTHING";
     let capability = require_capability(capability)?;
     let role = require_role(args::required("grantee", grantee)?)?;
-    let args = [role.oid.into(), capability.into()];
-    let is_held = || !spi::read(HELD, &args, |_| ()).is_empty();
-    if is_held() && missing(&role, capability).is_empty() {
+    if missing(&role, capability).is_empty() {
         return Ok("unchanged");
     }
     queue();
-    let held = is_held();
     let missing = missing(&role, capability);
-    if held && missing.is_empty() {
+    if missing.is_empty() {
         return Ok("unchanged");
     }
-    spi::count(HOLD, &args);
-    for object in missing {
-        grant(&role, &object);
+    let outcome = if holds(&role, capability) { "updated" } else { "created" };
+    for part in missing {
+        grant(&role, &part);
     }
-    if held {
-        // No row of its own changed that would tell.
-        let id = format!("{} {capability}", quote_identifier(&role.name));
-        audit::note("updated", "access_grant", id.as_bytes());
-    }
-    Ok(if held { "updated" } else { "created" })
+    note(outcome, &role, capability);
+    Ok(outcome)
 }
 
 fn take_away<'a>(grantee: Option<&'a [u8]>, capability: Option<&[u8]>) -> Result<bool, Failure<'a>> {
-    const HELD: &str = "SELECT FROM keywright.access_grants WHERE grantee = $1 AND capability = $2";
-    const LET_GO: &str = "DELETE FROM keywright.access_grants WHERE grantee = $1 AND capability = $2";
     let capability = require_capability(capability)?;
     let role = require_role(args::required("grantee", grantee)?)?;
-    let args = [role.oid.into(), capability.into()];
-    if spi::read(HELD, &args, |_| ()).is_empty() {
+    if spare(&role, capability).is_empty() {
         return Ok(false);
     }
     queue();
-    if spi::count(LET_GO, &args) == 0 {
-        return Ok(false);
+    let spare = spare(&role, capability);
+    for (part, grantor) in &spare {
+        revoke(&role, part, *grantor);
     }
-    for object in no_longer_needed(&role) {
-        revoke(&role, &object);
+    if !spare.is_empty() {
+        note("deleted", &role, capability);
     }
-    Ok(true)
+    Ok(!spare.is_empty())
 }
 
 /// One at a time: Postgres answers two GRANTs on one function at once with "tuple concurrently updated".
-/// Roles that are gone are forgotten on the way, and so are routines: an upgrade may drop one, and a dump of before may know it.
 fn queue() {
-    const GRANTS: &str = r#"
-        DELETE FROM keywright.access_grants
-         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = grantee)"#;
-    const PRIVILEGES: &str = r#"
-        DELETE FROM keywright.access_privileges
-         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = grantee)"#;
-    const ROUTINES: &str = r#"
-        DELETE FROM keywright.access_privileges
-         WHERE object LIKE 'ROUTINE %'
-           AND pg_catalog.to_regprocedure(substr(object, length('ROUTINE ') + 1)) IS NULL"#;
-    spi::utility("LOCK TABLE keywright.access_grants IN SHARE ROW EXCLUSIVE MODE");
-    for gone in [GRANTS, PRIVILEGES, ROUTINES] {
-        spi::count(gone, &[]);
+    Lock::Access.wait(b"");
+}
+
+fn note(event: &str, role: &Role, capability: &str) {
+    audit::note(event, "access_grant", format!("{} {capability}", quote_identifier(&role.name)).as_bytes());
+}
+
+/// A privilege on an object, as GRANT names them.
+struct Part {
+    object: String,
+    privilege: String,
+}
+
+impl Part {
+    fn from_row(row: &spi::Row) -> Part {
+        Part { object: row.must(1), privilege: row.must(2) }
     }
 }
 
-/// What the capability needs and the role does not have in its own name.
-fn missing(role: &Role, capability: &str) -> Vec<String> {
+fn holds(role: &Role, capability: &str) -> bool {
+    const HELD: &str = "SELECT FROM keywright._access AS a WHERE a.grantee = $1 AND a.capability = $2";
+    !spi::read(HELD, &[role.oid.into(), capability.into()], |_| ()).is_empty()
+}
+
+/// What the capability needs and the role does not have in its own name. An owner has it.
+fn missing(role: &Role, capability: &str) -> Vec<Part> {
     const MISSING: &str = r#"
-        SELECT n.object
-          FROM (SELECT 'SCHEMA keywright' AS object, s.nspacl AS acl, 'USAGE' AS privilege
-                  FROM pg_catalog.pg_namespace AS s WHERE s.nspname = 'keywright'
-                UNION ALL
-                SELECT 'ROUTINE keywright.' || f.signature, p.proacl, 'EXECUTE'
-                  FROM keywright._capability_functions AS f
-                  JOIN pg_catalog.pg_proc AS p
-                    ON p.oid = ('keywright.' || f.signature)::pg_catalog.regprocedure
-                 WHERE f.capability = $2) AS n
-         WHERE NOT EXISTS (SELECT FROM pg_catalog.aclexplode(n.acl) AS a
-                            WHERE a.grantee = $1 AND a.privilege_type = n.privilege)
-         ORDER BY n.object"#;
-    spi::read(MISSING, &[role.oid.into(), capability.into()], |row| row.must(1))
+        WITH held AS MATERIALIZED (SELECT p.object, p.privilege FROM keywright._privileges AS p WHERE p.grantee = $1)
+        SELECT c.object, c.privilege
+          FROM keywright._capability_privileges AS c, pg_catalog.pg_extension AS e
+         WHERE c.capability = $2 AND e.extname = 'keywright' AND e.extowner <> $1
+           AND (c.object, c.privilege) NOT IN (SELECT h.object, h.privilege FROM held AS h)
+         ORDER BY c.object"#;
+    spi::read(MISSING, &[role.oid.into(), capability.into()], Part::from_row)
 }
 
-/// What we gave the role and none of the capabilities it still holds needs.
-fn no_longer_needed(role: &Role) -> Vec<String> {
+/// What the role has of the capability, and by whom, unless another capability it holds needs it. It keeps the schema while
+/// it has a function.
+fn spare(role: &Role, capability: &str) -> Vec<(Part, Oid)> {
     const SPARE: &str = r#"
-        SELECT p.object
-          FROM keywright.access_privileges AS p
-         WHERE p.grantee = $1
-           AND NOT EXISTS (
-             SELECT FROM keywright.access_grants AS g
-               JOIN keywright._capability_functions AS f ON f.capability = g.capability
-              WHERE g.grantee = $1
-                AND p.object IN ('ROUTINE keywright.' || f.signature, 'SCHEMA keywright'))
-         ORDER BY p.object"#;
-    spi::read(SPARE, &[role.oid.into()], |row| row.must(1))
+        WITH held AS MATERIALIZED (
+          SELECT p.object, p.privilege, p.grantor FROM keywright._privileges AS p WHERE p.grantee = $1),
+        needed AS MATERIALIZED (
+          SELECT c.object, c.privilege
+            FROM keywright._access AS a JOIN keywright._capability_privileges AS c ON c.capability = a.capability
+           WHERE a.grantee = $1 AND a.capability <> $2),
+        spare AS MATERIALIZED (
+          SELECT h.object, h.privilege, h.grantor
+            FROM held AS h JOIN keywright._capability_privileges AS c ON c.object = h.object AND c.privilege = h.privilege
+           WHERE c.capability = $2
+             AND (h.object, h.privilege) NOT IN (SELECT n.object, n.privilege FROM needed AS n))
+        SELECT s.object, s.privilege, s.grantor
+          FROM spare AS s
+         WHERE s.object <> 'SCHEMA keywright'
+            OR NOT EXISTS (SELECT FROM held AS h
+                            WHERE h.object <> 'SCHEMA keywright'
+                              AND (h.object, h.privilege) NOT IN (SELECT o.object, o.privilege FROM spare AS o))
+         ORDER BY s.object, s.grantor"#;
+    spi::read(SPARE, &[role.oid.into(), capability.into()], |row| (Part::from_row(row), row.must(3)))
 }
 
-fn grant(role: &Role, object: &str) {
-    const NOTE: &str =
-        "INSERT INTO keywright.access_privileges (grantee, object) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-    spi::utility(&format!("GRANT {} ON {object} TO {}", privilege(object), quote_identifier(&role.name)));
-    spi::count(NOTE, &[role.oid.into(), object.into()]);
+fn grant(role: &Role, part: &Part) {
+    spi::utility(&format!("GRANT {} ON {} TO {}", part.privilege, part.object, quote_identifier(&role.name)));
 }
 
-fn revoke(role: &Role, object: &str) {
-    const FORGET: &str = "DELETE FROM keywright.access_privileges WHERE grantee = $1 AND object = $2";
-    spi::utility(&format!("REVOKE {} ON {object} FROM {}", privilege(object), quote_identifier(&role.name)));
-    spi::count(FORGET, &[role.oid.into(), object.into()]);
+/// With what the role passed on. Postgres takes away what the role in force granted: the owner, for a superuser, and else
+/// that role itself.
+fn revoke(role: &Role, part: &Part, grantor: Oid) {
+    let statement =
+        format!("REVOKE {} ON {} FROM {} CASCADE", part.privilege, part.object, quote_identifier(&role.name));
+    let _acting = Acting::by(grantor);
+    spi::utility(&statement);
 }
 
-fn privilege(object: &str) -> &'static str {
-    if object == SCHEMA { "USAGE" } else { "EXECUTE" }
+/// While it lives, a role acts.
+struct Acting {
+    role: Oid,
+    context: i32,
+}
+
+impl Acting {
+    fn by(role: Oid) -> Acting {
+        let mut before = Acting { role: pg_sys::InvalidOid, context: 0 };
+        // SAFETY: what is in force is put back when this is dropped, also when an error unwinds. The context is that of a
+        // SECURITY DEFINER function.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut before.role, &mut before.context);
+            let context = before.context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32;
+            pg_sys::SetUserIdAndSecContext(role, context);
+        }
+        before
+    }
+}
+
+impl Drop for Acting {
+    fn drop(&mut self) {
+        // SAFETY: what was in force before.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.role, self.context) }
+    }
 }
 
 fn require_capability<'a>(capability: Option<&[u8]>) -> Result<&'static str, Failure<'a>> {

@@ -1,6 +1,6 @@
 //! Routines that an upgrade script made: as an installation would have left them, and open to who holds a capability that has them.
 
-use super::{Role, grant, queue};
+use super::{Part, Role, grant, queue};
 use crate::error::Failure;
 use crate::{args, spi};
 use pgrx::datum::Array;
@@ -49,23 +49,20 @@ fn each(statements: &'static str, routine: &str) {
     }
 }
 
-/// Not to who lost everything here by DROP OWNED.
 fn open(routine: &str) {
     const HOLDERS: &str = r#"
-        SELECT DISTINCT r.oid, r.rolname::text, 'ROUTINE keywright.' || f.signature
-          FROM keywright._capability_functions AS f
-          JOIN keywright.access_grants AS g ON g.capability = f.capability
-          JOIN pg_catalog.pg_roles AS r ON r.oid = g.grantee
-         WHERE f.signature = $1
-           AND EXISTS (SELECT FROM pg_catalog.pg_namespace AS n, pg_catalog.aclexplode(n.nspacl) AS a
-                        WHERE n.nspname = 'keywright' AND a.grantee = r.oid)
-         ORDER BY 1"#;
+        SELECT DISTINCT c.object, c.privilege, r.oid, r.rolname::text
+          FROM keywright._capability_privileges AS c
+          JOIN keywright._access AS a ON a.capability = c.capability
+          JOIN pg_catalog.pg_roles AS r ON r.oid = a.grantee
+         WHERE c.object = 'ROUTINE keywright.' || $1
+         ORDER BY 3"#;
     let holders = spi::read(HOLDERS, &[routine.into()], |row| {
-        (Role { oid: row.must(1), name: row.must(2) }, row.must::<String>(3))
+        (Part::from_row(row), Role { oid: row.must(3), name: row.must(4) })
     });
     let _by_hand = ByHand::now();
-    for (role, object) in holders {
-        grant(&role, &object);
+    for (part, role) in holders {
+        grant(&role, &part);
     }
 }
 

@@ -45,7 +45,7 @@ const PLAIN: Audited = Audited {
     updated: "'updated'",
 };
 
-const AUDITED: [Audited; 14] = [
+const AUDITED: [Audited; 12] = [
     Audited {
         table: "users",
         kind: "user",
@@ -128,20 +128,6 @@ const AUDITED: [Audited; 14] = [
         ..PLAIN
     },
     Audited {
-        table: "access_grants",
-        kind: "access_grant",
-        key: &["grantee", "capability"],
-        id: "pg_catalog.concat(r.grantee, ' ', r.capability)",
-        ..PLAIN
-    },
-    Audited {
-        table: "access_privileges",
-        kind: "access_privilege",
-        key: &["grantee", "object"],
-        id: "pg_catalog.concat(r.grantee, ' ', r.object)",
-        ..PLAIN
-    },
-    Audited {
         table: "audit_events",
         kind: "audit_event",
         key: &["event_id"],
@@ -178,8 +164,7 @@ fn audit(fcinfo: pg_sys::FunctionCallInfo) -> Result<Nothing, ErrorReport> {
     } else {
         // SAFETY: a transition table of the statement.
         let many = unsafe { pg_sys::tuplestore_tuple_count(rows) };
-        // The ledger behind grant_access is as long as what it grants; the grant is the event.
-        if many == 0 || (audited.table == "access_privileges" && spi::writing()) {
+        if many == 0 {
             return Ok(Nothing);
         }
         match many {

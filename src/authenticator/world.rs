@@ -134,7 +134,7 @@ fn roles(names: &BTreeSet<&str>, noted: &BTreeSet<Oid>) -> BTreeMap<Oid, Role> {
                r.oid = (SELECT e.extowner FROM pg_catalog.pg_extension AS e WHERE e.extname = 'keywright'),
                r.rolconnlimit = 0,
                r.oid = (SELECT d.datdba FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()),
-               ARRAY(SELECT g.capability FROM keywright.access_grants AS g
+               ARRAY(SELECT g.capability FROM keywright._access AS g
                       WHERE g.grantee = r.oid AND g.capability IN ('issuer', 'reconciler', 'admin') ORDER BY 1),
                ARRAY(SELECT p.parname FROM pg_catalog.pg_parameter_acl AS p, pg_catalog.aclexplode(p.paracl) AS a
                       WHERE a.grantee = r.oid AND a.privilege_type = 'ALTER SYSTEM' ORDER BY 1)
