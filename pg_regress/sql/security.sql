@@ -120,7 +120,7 @@ SELECT count(*) FILTER (WHERE with_it > 0) AS with_a_secret, sum(answers) > 10 A
   $$has_permission('alice', 'project:read')$$, 'needs_first_user()', 'version()', 'manifest_schema()', $$operator_key_name('a', 'b')$$, $$preflight_authenticator('regress_keywright_nobody', 'regress_keywright_nobody')$$, $$list_resources('project')$$);
 COMMIT;
 -- No function of an auditor is another's that writes.
-SELECT count(*) AS functions, count(*) FILTER (WHERE p.proname ~ '^(list_|explain_|key_usage|needs_|has_|metrics|version|help|preflight_|authenticator_status|operator_key_name|manifest_schema)') AS that_read
+SELECT count(*) AS functions, count(*) FILTER (WHERE p.proname ~ '^(list_|explain_|key_usage|needs_|has_|metrics|version|help|preflight_|authenticator_status|access_status|operator_key_name|manifest_schema)') AS that_read
   FROM pg_proc AS p WHERE pronamespace = 'keywright'::regnamespace AND has_function_privilege(p.oid, 'EXECUTE');
 RESET SESSION AUTHORIZATION;
 
