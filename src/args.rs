@@ -4,16 +4,14 @@ use crate::error::{Failure, Fault};
 use keywright_core::text::Kind;
 use pgrx::datum::{Array, Interval, Uuid};
 
-pub fn required<'a, T>(argument: &'static str, value: Option<T>) -> Result<T, Failure<'a>> {
-    value.ok_or(Failure::Null { argument })
+pub fn required<T>(argument: &'static str, value: Option<T>) -> Result<T, Fault> {
+    value.ok_or_else(|| Fault::null(argument))
 }
 
 /// Text that names something of ours: UTF-8, and in a database of another encoding ASCII.
-pub fn text<'a, 'b>(argument: &'static str, value: Option<&'a [u8]>) -> Result<&'a str, Failure<'b>> {
-    name(required(argument, value)?).ok_or_else(|| {
-        let sentence = "It has other characters than ASCII, which takes a database in UTF8.";
-        Fault::new(argument, sentence, "").into()
-    })
+pub fn text<'a>(argument: &'static str, value: Option<&'a [u8]>) -> Result<&'a str, Fault> {
+    let sentence = "It has other characters than ASCII, which takes a database in UTF8.";
+    name(required(argument, value)?).ok_or_else(|| Fault::new(argument, sentence, ""))
 }
 
 pub fn name(bytes: &[u8]) -> Option<&str> {
@@ -77,10 +75,7 @@ pub fn words<'a>(
 }
 
 /// The elements of a text array, each with its null.
-pub fn elements<'a>(
-    argument: &'static str,
-    value: &Option<Array<&[u8]>>,
-) -> Result<Vec<Option<Vec<u8>>>, Failure<'a>> {
+pub fn elements(argument: &'static str, value: &Option<Array<&[u8]>>) -> Result<Vec<Option<Vec<u8>>>, Fault> {
     let array = required(argument, value.as_ref())?;
     Ok(array.iter().map(|element| element.map(<[u8]>::to_vec)).collect())
 }
@@ -94,11 +89,11 @@ pub fn micros(interval: &Interval) -> i128 {
 }
 
 /// A length of time from 0 to 100 years.
-pub fn duration<'a>(argument: &'static str, value: Option<Interval>) -> Result<Interval, Failure<'a>> {
+pub fn duration(argument: &'static str, value: Option<Interval>) -> Result<Interval, Fault> {
     let value = required(argument, value)?;
     if !is_finite(&value) || !(0..=CENTURY).contains(&micros(&value)) {
         let rule = "It must be 0 or more and at most 100 years.";
-        return Err(Fault::new(argument, rule, "Give an interval such as '1 hour' or '7 days'.").into());
+        return Err(Fault::new(argument, rule, "Give an interval such as '1 hour' or '7 days'."));
     }
     Ok(value)
 }
@@ -131,11 +126,11 @@ pub fn uuid(text: &[u8]) -> Option<Uuid> {
 }
 
 /// A number of rows from 1 to `most`.
-pub fn within<'a>(argument: &'static str, value: Option<i32>, most: i32) -> Result<i32, Failure<'a>> {
+pub fn within(argument: &'static str, value: Option<i32>, most: i32) -> Result<i32, Fault> {
     let value = required(argument, value)?;
     if !(1..=most).contains(&value) {
         let rule = format!("It must be from 1 to {most}.");
-        return Err(Fault::new(argument, rule, "Take more than one call for more rows.").into());
+        return Err(Fault::new(argument, rule, "Take more than one call for more rows."));
     }
     Ok(value)
 }

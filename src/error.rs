@@ -31,10 +31,6 @@ pub fn no_backtraces() {
 
 #[derive(Debug)]
 pub enum Failure<'a> {
-    /// An argument is null that must not be.
-    Null {
-        argument: &'static str,
-    },
     /// Arguments are malformed.
     Arguments(Vec<Fault>),
     NoUser {
@@ -67,6 +63,11 @@ pub enum Failure<'a> {
         wanted: &'a str,
     },
     OtherManager {
+        what: String,
+        manager: String,
+    },
+    /// As `OtherManager`, where something was to end.
+    NotYours {
         what: String,
         manager: String,
     },
@@ -203,6 +204,8 @@ pub fn raise<T>(result: Result<T, ErrorReport>) -> T {
     }
 }
 
+const NULL: &str = "It must not be null.";
+
 /// What is wrong with one argument: sentences, all of them.
 #[derive(Debug)]
 pub struct Fault {
@@ -218,6 +221,11 @@ impl Fault {
         hint: impl Into<Cow<'static, str>>,
     ) -> Fault {
         Fault { argument, sentences: vec![sentence.into()], hint: hint.into() }
+    }
+
+    /// An argument is null that must not be.
+    pub fn null(argument: &'static str) -> Fault {
+        Fault::new(argument, NULL, "Give a value, or leave the argument out if it has a default.")
     }
 
     /// What is wrong with a list, with what its author may have meant before the general hint.
@@ -246,6 +254,16 @@ impl From<Fault> for ErrorReport {
 
 /// All of them in one message. Each sentence says which argument it is about, unless there is only one.
 fn arguments(faults: &[Fault]) -> Parts {
+    if let [Fault { argument, sentences, hint }] = faults
+        && *sentences == [NULL]
+    {
+        return parts(
+            Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("{argument} must not be null"),
+            "A null has no meaning here.",
+            hint.as_ref(),
+        );
+    }
     let names: Vec<_> = faults.iter().map(|fault| fault.argument).collect();
     let verb = if names.len() == 1 { "is" } else { "are" };
     let detail: Vec<String> = faults
@@ -257,8 +275,12 @@ fn arguments(faults: &[Fault]) -> Parts {
             },
         )
         .collect();
-    let hints: Vec<_> =
-        faults.iter().map(|fault| fault.hint.as_ref()).filter(|hint| !hint.is_empty()).collect();
+    let mut hints: Vec<&str> = Vec::new();
+    for hint in faults.iter().map(|fault| fault.hint.as_ref()).filter(|hint| !hint.is_empty()) {
+        if !hints.contains(&hint) {
+            hints.push(hint);
+        }
+    }
     parts(
         Code::ERRCODE_INVALID_PARAMETER_VALUE,
         format!("{} {verb} not acceptable", names.join(", ")),
@@ -369,12 +391,6 @@ fn parts(code: Code, message: String, detail: impl Into<String>, hint: impl Into
 impl Failure<'_> {
     fn parts(self) -> Parts {
         match self {
-            Failure::Null { argument } => parts(
-                Code::ERRCODE_INVALID_PARAMETER_VALUE,
-                format!("{argument} must not be null"),
-                "A null has no meaning here.",
-                "Give a value, or leave the argument out if it has a default.",
-            ),
             Failure::Arguments(faults) => arguments(&faults),
             Failure::NoUser { username } => parts(
                 Code::ERRCODE_UNDEFINED_OBJECT,
@@ -429,6 +445,12 @@ impl Failure<'_> {
                 format!("{what} is managed by {}", quoted(manager.as_bytes())),
                 "Only its manager changes it.",
                 "Leave it to its manager, or choose another name.",
+            ),
+            Failure::NotYours { what, manager } => parts(
+                Code::ERRCODE_DUPLICATE_OBJECT,
+                format!("{what} is managed by {}", quoted(manager.as_bytes())),
+                "Another manager was named.",
+                "Leave it to its manager, or pass that one's name as managed_by.",
             ),
             Failure::NoResourceType { kind, nearest } => parts(
                 Code::ERRCODE_UNDEFINED_OBJECT,

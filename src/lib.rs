@@ -24,7 +24,7 @@
 //! - `version`: which library this is
 //!
 //! Below them: `probe` (rows by an index, under the latest snapshot), `spi` (our own statements), `definition` (what
-//! is defined once by name), `retry` (lost races), `lock` (by name), `record`
+//! is defined once by name), `manager` (whose an object is), `retry` (lost races), `lock` (by name), `record`
 //! (a row as a result), `args`, `clock`, `settings` and `error`.
 
 #![allow(clippy::result_large_err, reason = "pgrx's ErrorReport is large, and leaves a function once")]
@@ -42,6 +42,7 @@ mod definition;
 mod error;
 mod gateway_key;
 mod lock;
+mod manager;
 mod manifest;
 mod metrics;
 mod operator;

@@ -2,6 +2,7 @@
 
 use crate::definition::{definition, lock, settle};
 use crate::error::{Failure, Fault};
+use crate::manager::Claim;
 use crate::{args, spi};
 use keywright_core::permission::{self, Permission};
 use keywright_core::registry::{Lazy, Registry};
@@ -85,14 +86,18 @@ pub fn define(
 }
 
 #[pg_extern(sql = false)]
-fn delete_scope(name: Option<&[u8]>) -> Result<bool, ErrorReport> {
-    let Ok(name) = str::from_utf8(args::required("name", name)?) else { return Ok(false) };
-    Ok(delete(name)?)
+fn delete_scope(name: Option<&[u8]>, managed_by: Option<&[u8]>) -> Result<bool, ErrorReport> {
+    let mut faults = args::Faults::default();
+    let name = faults.sift(args::required("name", name));
+    let claim = faults.sift(Claim::of(managed_by));
+    let (Some(name), Some(claim)) = (name, claim) else { return Err(Failure::from(faults).into()) };
+    let Ok(name) = str::from_utf8(name) else { return Ok(false) };
+    Ok(delete(name, claim)?)
 }
 
-pub fn delete(name: &str) -> Result<bool, Failure<'static>> {
+pub fn delete(name: &str, claim: Claim) -> Result<bool, Failure<'static>> {
     const BUILT_IN: &str = "SELECT built_in FROM keywright.scopes WHERE name = $1";
-    const HOLD: &str = "SELECT FROM keywright.scopes WHERE name = $1 FOR UPDATE";
+    const HOLD: &str = "SELECT managed_by FROM keywright.scopes WHERE name = $1 FOR UPDATE";
     const CARRIED: &str = "SELECT FROM keywright.api_keys WHERE $1 = ANY (scopes) LIMIT 1";
     const DELETE: &str = "DELETE FROM keywright.scopes WHERE name = $1";
     match spi::read(BUILT_IN, &[name.into()], |row| row.must(1)).pop() {
@@ -101,7 +106,9 @@ pub fn delete(name: &str) -> Result<bool, Failure<'static>> {
         Some(false) => (),
     }
     lock("scopes");
-    spi::write(HOLD, &[name.into()], |_| ());
+    if !claim.hold(|| format!("scope \"{name}\""), HOLD, &[name.into()])? {
+        return Ok(false);
+    }
     if !spi::read(CARRIED, &[name.into()], |_| ()).is_empty() {
         let (by, hint) = ("API keys carry it.", "Revoke and purge them first: see keywright.list_api_keys.");
         return Err(Failure::InUse { what: format!("scope \"{name}\""), by, hint });

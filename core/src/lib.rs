@@ -19,6 +19,7 @@ pub mod registry;
 pub mod resource;
 pub mod scope;
 pub mod secret;
+pub mod slip;
 pub mod text;
 pub mod token;
 pub mod usage;

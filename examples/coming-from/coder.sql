@@ -82,7 +82,7 @@ SELECT keywright.define_scope('coder:workspaces.access', '{workspace:read,worksp
 SELECT o.name, keywright.ensure_resource('organization', o.id::text, name => o.name) AS outcome
   FROM old.organizations AS o WHERE NOT o.deleted ORDER BY o.name;
 
-SELECT u.username, (keywright.ensure_user(u.username, u.email, CASE WHEN u.is_service_account THEN 'service' ELSE 'human' END)).outcome
+SELECT u.username, (keywright.ensure_user(lower(u.username), u.email, CASE WHEN u.is_service_account THEN 'service' ELSE 'human' END)).outcome
   FROM old.users AS u WHERE NOT u.deleted AND NOT u.is_system ORDER BY u.username;
 SELECT outcome FROM keywright.ensure_system_user('coder-k8s-operator', 'coder-k8s-operator@coder-k8s.invalid');
 

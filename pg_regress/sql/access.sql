@@ -166,7 +166,7 @@ RESET SESSION AUTHORIZATION;
 
 -- The statement of each difference mends it: after all of them there is none.
 SELECT keywright.grant_access('regress_keywright_own', 'issuer');
-REVOKE EXECUTE ON FUNCTION keywright.revoke_api_key(text, text) FROM regress_keywright_own;
+REVOKE EXECUTE ON FUNCTION keywright.revoke_api_key(text, text, text, text) FROM regress_keywright_own;
 REVOKE USAGE ON SCHEMA keywright FROM regress_keywright_own;
 GRANT EXECUTE ON FUNCTION keywright.grant_access(text, text) TO regress_keywright_own;
 GRANT EXECUTE ON FUNCTION keywright.list_scopes() TO PUBLIC;

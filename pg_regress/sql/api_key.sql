@@ -126,6 +126,12 @@ SET SESSION AUTHORIZATION regress_keywright_auditor;
 SELECT cause, username, name, revoke_reason, revoked_at IS NOT NULL AS dated FROM keywright.explain_api_key(:'k_token');
 SELECT cause, key_id = :'k_key_id' AS id, username FROM keywright.explain_api_key(:'wrong');
 SELECT cause, key_id = :'k_key_id' AS id, username FROM keywright.explain_api_key(substr(:'k_token', 5, 11) || repeat('A', 22));
+-- What befell it on its way; nothing but the id is told.
+SELECT s.n, e.cause, e.key_id = :'k_key_id' AS id, e.username FROM (VALUES
+  (1, :'k_token' || E'\n'), (2, E'\t ' || :'k_token'), (3, '"' || :'k_token' || '"'), (4, '''' || :'k_token' || ''''), (5, 'Bearer ' || :'k_token'), (6, 'x-api-key: ' || :'k_token'),
+  (7, '"Bearer ' || :'k_token' || '"'), (8, left(:'k_token', -1)), (9, left(:'k_token', 20)), (10, left(:'k_token', 10)), (11, :'k_token' || 'x'), (12, 'Bearer'),
+  (13, substr(:'k_token', 5, 30))) AS s (n, token),
+  LATERAL keywright.explain_api_key(s.token) AS e ORDER BY n;
 SELECT cause, key_id FROM keywright.explain_api_key('AAAAAAAAAA-AAAAAAAAAAAAAAAAAAAAAA');
 SELECT cause FROM keywright.explain_api_key('');
 SELECT cause FROM keywright.explain_api_key(NULL);

@@ -261,7 +261,7 @@ SELECT outcome FROM keywright.ensure_user('audit-a', NULL, display_name => 'AA')
 COMMIT;
 :news
 SELECT code FROM public.refusal($$SELECT keywright.suspend_user('audit-nobody')$$);
-SELECT code FROM public.refusal($$SELECT keywright.suspend_user('audit-a'), keywright.ensure_user('a_b', '')$$);
+SELECT code FROM public.refusal($$SELECT keywright.suspend_user('audit-a'), keywright.ensure_user('a__b', '')$$);
 :news
 
 -- Who: the role that logged in, and that of SET ROLE, also when a function with other rights calls.

@@ -107,7 +107,7 @@ SELECT r.code, r.rule FROM (VALUES ('{}', '{*:*}', 'infinity'), ('{all}', '{}', 
     'INSERT INTO keywright.api_keys (key_id, user_id, name, hashed_secret, expires_at, scopes, allow_list, lifetime, created_at) VALUES (%L, %L, %L, %L, %L, %L, %L, %L, now())',
     'AAAAAAAAAA', :'user_id', 'ok', sha256('1'), c.expiry, c.scopes, c.allow_list, '1 day')) AS r;
 -- Users by hand.
-SELECT r.* FROM (VALUES ('a_b', 'human', 'active'), ('ok', 'alien', 'active'), ('ok', 'human', 'asleep'), ('ok', NULL, 'active'), ('FRANK', 'human', 'active')) AS c (username, kind, status),
+SELECT r.* FROM (VALUES ('a__b', 'human', 'active'), ('ok', 'alien', 'active'), ('ok', 'human', 'asleep'), ('ok', NULL, 'active'), ('frank', 'human', 'active')) AS c (username, kind, status),
   LATERAL public.refusal(format('INSERT INTO keywright.users (username, kind, status) VALUES (%L, %L, %L)', c.username, c.kind, c.status)) AS r;
 \x off
 SELECT keywright.delete_user('frank') IS NOT NULL AS deleted;

@@ -77,7 +77,7 @@ SELECT e.function, c.capability, x.ended
  WHERE e.function <> 'keywright.maintain' AND (c.capability <> 'admin' OR e.capabilities = 'admin') AND x.ended IS NOT NULL;
 -- How many were run; that a broken one would be seen.
 SELECT count(*) FILTER (WHERE function <> 'keywright.maintain') AS examples FROM examples;
-SELECT example_end('SELECT keywright.suspend_user(''nobody'')', 'reconciler'), example_end('SELECT keywright.suspend_user(''ada'')', 'auditor');
+SELECT example_end('SELECT keywright.bind_role(''nobody'', ''auditor'')', 'reconciler'), example_end('SELECT keywright.suspend_user(''ada'')', 'auditor');
 SELECT example FROM examples WHERE function = 'keywright.maintain' \gexec
 -- What they say of good things is true.
 SELECT active, name FROM keywright.verify_api_key(:'api_token');

@@ -28,6 +28,11 @@ CREATE TEMP TABLE tokens AS SELECT :'wandas' AS wandas, :'victors' AS victors;
 GRANT SELECT ON tokens TO PUBLIC;
 CREATE FUNCTION pg_temp.header(token text) RETURNS text LANGUAGE sql RETURN json_build_object('x-api-key', token)::text;
 
+-- Outside a transaction block it is over before the next statement, and says so as SET LOCAL does; a bad token gets its error alone.
+SELECT username FROM keywright.begin_request(:'victors');
+SELECT keywright.current_user_id() IS NULL AS forgotten;
+SELECT keywright.begin_request('nonsense');
+
 -- As PostgREST connects: a request with a key, and the next one in the same session without.
 SET SESSION AUTHORIZATION regress_keywright_rest;
 BEGIN READ ONLY;

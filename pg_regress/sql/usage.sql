@@ -24,6 +24,9 @@ CREATE FUNCTION pg_temp.named(key_id text) RETURNS text LANGUAGE sql RETURN CASE
   WHEN current_setting('usage.c') THEN 'c' WHEN current_setting('usage.dead') THEN 'dead' END;
 SELECT count(*) FROM (VALUES (set_config('usage.a', :'a', false)), (set_config('usage.b', :'b', false)),
   (set_config('usage.c', :'c', false)), (set_config('usage.dead', :'dead', false))) AS v;
+-- Where nothing is noted by itself, a null says nothing.
+SELECT count(*) > 0 AS listed FROM keywright.key_usage();
+SET client_min_messages = error;
 SELECT pg_temp.named(key_id) AS key, last_used_at > now() - interval '1 minute' AS used, last_presented_at > now() - interval '1 minute' AS presented,
        last_used_at <= last_presented_at AS in_order
   FROM (SELECT * FROM keywright.key_usage('usa') UNION ALL SELECT * FROM keywright.key_usage('usb')) AS u ORDER BY 1;

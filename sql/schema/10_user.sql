@@ -4,8 +4,8 @@ CREATE TABLE keywright.users (
   user_id uuid CONSTRAINT users_pkey PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
   username text COLLATE pg_catalog."C" NOT NULL
     CONSTRAINT users_username_check CHECK (
-      pg_catalog.octet_length(username) OPERATOR(pg_catalog.<=) 32
-      AND username OPERATOR(pg_catalog.~) '^[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*$'),
+      pg_catalog.octet_length(username) OPERATOR(pg_catalog.<=) 64
+      AND username OPERATOR(pg_catalog.~) '^[a-z0-9]+([-_.][a-z0-9]+)*$'),
   kind text COLLATE pg_catalog."C" NOT NULL
     CONSTRAINT users_kind_check CHECK (kind OPERATOR(pg_catalog.=) ANY (ARRAY['human', 'service', 'system'])),
   status text COLLATE pg_catalog."C" NOT NULL DEFAULT 'active'
@@ -30,7 +30,7 @@ SELECT pg_catalog.pg_extension_config_dump('keywright.users', '');
 COMMENT ON TABLE keywright.users IS
 'Identities that own keys. A deleted user keeps its row and its id; its name is free again. Row security without a policy closes the table to everybody but its owner, members of pg_read_all_data included.';
 COMMENT ON COLUMN keywright.users.user_id IS 'Random; never used again after a deletion.';
-COMMENT ON COLUMN keywright.users.username IS '1 to 32 letters and digits in groups joined by single dashes; unique without regard to case among users that are not deleted.';
+COMMENT ON COLUMN keywright.users.username IS '1 to 64 lower case letters and digits in groups joined by one dash, underscore or dot; unique among users that are not deleted.';
 COMMENT ON COLUMN keywright.users.kind IS 'human, service or system. Only ensure_system_user makes a system user, and it does not count as a first user.';
 COMMENT ON COLUMN keywright.users.status IS 'active or suspended. The keys of a suspended user do not verify.';
 COMMENT ON COLUMN keywright.users.email IS 'For contact; empty when there is none. Not an identity and not unique.';
@@ -43,7 +43,7 @@ COMMENT ON COLUMN keywright.users.deleted_at IS 'When the user was deleted; null
 COMMENT ON COLUMN keywright.users.organization_role IS 'The role a system user holds in every organization, also in those to come; null for none.';
 COMMENT ON INDEX keywright.users_managed_idx IS 'Those that belong to a manager.';
 COMMENT ON INDEX keywright.users_organization_role_idx IS 'Who is bound to a new organization.';
-COMMENT ON INDEX keywright.users_username_idx IS 'One living user of a name, without regard to case.';
+COMMENT ON INDEX keywright.users_username_idx IS 'One living user of a name.';
 COMMENT ON CONSTRAINT users_username_check ON keywright.users IS 'The form of a username.';
 COMMENT ON CONSTRAINT users_pkey ON keywright.users IS 'A user has one id.';
 COMMENT ON INDEX keywright.users_pkey IS 'Verification finds the owner of a key by it.';
@@ -70,7 +70,7 @@ BEGIN
   ) THEN
     PERFORM keywright._refuse('23505', 'users', 'users_username_idx',
       format('user "%s" exists already', new.username),
-      'A living user holds a name, without regard to case.', 'Choose another name.');
+      'A living user holds a name.', 'Choose another name.');
   END IF;
   RETURN new;
 END
@@ -136,7 +136,7 @@ END
 $$;
 COMMENT ON FUNCTION keywright.ensure_system_user(text, text, text[], text, text, text) IS
 'Makes sure that an active system user of this name exists and holds its roles: it can hold keys, has no other way to log in, and does not count as a first user.
-Arguments: username (1 to 32 characters, letters, digits and single dashes; case is not significant); email and display_name (null: leave as is); roles (held globally; empty: none; null: leave as they are); organization_role (held in every organization, also in one made later, from the moment keywright learns of it; empty: none; null: leave as is); managed_by (the calling reconciler; null: none).
+Arguments: username (1 to 64 lower case letters and digits in groups joined by one dash, underscore or dot, such as a uuid; a name in upper case is refused, never folded); email and display_name (null: leave as is); roles (held globally; empty: none; null: leave as they are); organization_role (held in every organization, also in one made later, from the moment keywright learns of it; empty: none; null: leave as is); managed_by (the calling reconciler; null: none).
 Result: user_id; outcome created, updated (drift was repaired, a suspension included) or unchanged (nothing was written, no lock taken); changes: what happened to roles, one object each with role, resource_type, resource_id (null for global) and action bound or unbound. Only what an earlier call of this function bound is ever unbound. Parallel callers all succeed.
 Errors: 23514 users_username_check; 22023 malformed argument; 42704 no such role; 42710 the name belongs to a human or service user, or the user to another manager.
 Example: SELECT user_id, outcome FROM keywright.ensure_system_user(''deployer'', managed_by => ''control-plane'');';
@@ -157,36 +157,39 @@ END
 $$;
 COMMENT ON FUNCTION keywright.ensure_user(text, text, text, text, text, text) IS
 'Makes sure that a human or service user of this name exists. A suspended user stays suspended.
-Arguments: username (1 to 32 characters, letters, digits and single dashes; case is not significant); email (empty: none; null: leave as is); kind (human or service); db_role (the Postgres role the user acts as; it must exist and be neither predefined nor superuser, BYPASSRLS, REPLICATION, CREATEROLE or CREATEDB; empty: none; null: leave as is); display_name (null: leave as is); managed_by (the calling reconciler; null: none).
+Arguments: username (1 to 64 lower case letters and digits in groups joined by one dash, underscore or dot, such as a uuid; a name in upper case is refused, never folded); email (empty: none; null: leave as is); kind (human or service); db_role (the Postgres role the user acts as; it must exist and be neither predefined nor superuser, BYPASSRLS, REPLICATION, CREATEROLE or CREATEDB; empty: none; null: leave as is); display_name (null: leave as is); managed_by (the calling reconciler; null: none).
 Result: user_id; outcome created, updated or unchanged (nothing was written, no lock taken). Parallel callers all succeed.
 Errors: 23514 users_username_check; 22023 malformed argument; 42704 db_role does not exist; 42939 db_role is reserved; 42501 db_role has an attribute that is refused; 42710 the user is of another kind or belongs to another manager.
 Example: SELECT user_id, outcome FROM keywright.ensure_user(''ada'', ''ada@example.org'');';
 
-CREATE FUNCTION keywright.suspend_user(username text) RETURNS boolean
+CREATE FUNCTION keywright.suspend_user(username text, managed_by text DEFAULT NULL) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'suspend_user_wrapper';
-COMMENT ON FUNCTION keywright.suspend_user(text) IS
+COMMENT ON FUNCTION keywright.suspend_user(text, text) IS
 'Suspends a user: from the commit on none of its keys verifies, and none can be minted. The keys come back with activate_user.
-Result: true when something changed, false when the user was suspended already.
-Errors: 42704 no such user.
+Arguments: username; managed_by (the calling reconciler: a user of another one is refused; null: nobody is asked).
+Result: true when this call suspended the user, false when it was suspended already or there is no such user.
+Errors: 22023 malformed argument; 42710 the user belongs to another manager.
 Example: SELECT keywright.suspend_user(''ada'');';
 
-CREATE FUNCTION keywright.activate_user(username text) RETURNS boolean
+CREATE FUNCTION keywright.activate_user(username text, managed_by text DEFAULT NULL) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'activate_user_wrapper';
-COMMENT ON FUNCTION keywright.activate_user(text) IS
+COMMENT ON FUNCTION keywright.activate_user(text, text) IS
 'Ends a suspension.
-Result: true when something changed, false when the user was active already.
-Errors: 42704 no such user.
+Arguments: username; managed_by (the calling reconciler: a user of another one is refused; null: nobody is asked).
+Result: true when this call ended it, false when the user was active already or there is no such user.
+Errors: 22023 malformed argument; 42710 the user belongs to another manager.
 Example: SELECT keywright.activate_user(''ada'');';
 
-CREATE FUNCTION keywright.delete_user(username text) RETURNS uuid
+CREATE FUNCTION keywright.delete_user(username text, managed_by text DEFAULT NULL) RETURNS uuid
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'delete_user_wrapper';
-COMMENT ON FUNCTION keywright.delete_user(text) IS
+COMMENT ON FUNCTION keywright.delete_user(text, text) IS
 'Deletes a user: revokes its keys in the same transaction and frees the name. The row and the id stay and are never used again.
-Result: the user_id that was deleted.
-Errors: 42704 no such user.
+Arguments: username; managed_by (the calling reconciler: a user of another one is refused; null: nobody is asked).
+Result: the user_id that this call deleted; null when there is no such user.
+Errors: 22023 malformed argument; 42710 the user belongs to another manager.
 Example: SELECT keywright.delete_user(''ada'');';
 
 CREATE FUNCTION keywright.needs_first_user() RETURNS boolean
@@ -203,7 +206,7 @@ CREATE FUNCTION keywright._user_id(username text) RETURNS uuid
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'user_id_wrapper';
 COMMENT ON FUNCTION keywright._user_id(text) IS
-'Internal. The id of the living user of this name, or 42704.';
+'Internal. The id of the living user of this name; null when there is none.';
 
 CREATE FUNCTION keywright.list_users(
   include_system boolean DEFAULT false, after text DEFAULT NULL, page_size integer DEFAULT 100)
@@ -222,7 +225,7 @@ AS $$
    LIMIT keywright._page_size(page_size)
 $$;
 COMMENT ON FUNCTION keywright.list_users(boolean, text, integer) IS
-'Lists the users that are not deleted, by name without regard to case.
+'Lists the users that are not deleted, by name.
 Arguments: include_system (also list system users); after (the last username of the page before); page_size (rows, 1 to 10000).
 Errors: 22023 page_size out of range.
 Example: SELECT username, kind, status FROM keywright.list_users(include_system => true);';

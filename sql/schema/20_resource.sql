@@ -90,13 +90,14 @@ Result: outcome created, updated or unchanged (nothing was written, no lock take
 Errors: 23514 resource_types_type_check; 22023 parent_type would make a circle or more than 16 levels, or a scope has this name as its first word; 42704 no such parent_type; 42710 the type is built in, belongs to another manager, or has resources with parents of another type.
 Example: SELECT keywright.register_resource_type(''workspace'', ''project'');';
 
-CREATE FUNCTION keywright.delete_resource_type(type text) RETURNS boolean
+CREATE FUNCTION keywright.delete_resource_type(type text, managed_by text DEFAULT NULL) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'delete_resource_type_wrapper';
-COMMENT ON FUNCTION keywright.delete_resource_type(text) IS
+COMMENT ON FUNCTION keywright.delete_resource_type(text, text) IS
 'Deletes a type that nothing names.
-Result: true when something changed, false when there is no such type.
-Errors: 42710 the type is built in; 23503 resources, other types, roles, scopes or API keys name it.
+Arguments: type; managed_by (the calling reconciler: a type of another one is refused; null: nobody is asked).
+Result: true when this call deleted it, false when there is no such type.
+Errors: 22023 malformed argument; 42710 the type is built in or belongs to another manager; 23503 resources, other types, roles, scopes or API keys name it.
 Example: SELECT keywright.delete_resource_type(''workspace'');';
 
 CREATE FUNCTION keywright.list_resource_types()
@@ -145,14 +146,15 @@ Result: the number of resources that were made or changed.
 Errors: 22023 malformed argument, arrays of different lengths, a parent for a type that has none, a circle, or more than 16 ancestors; 42704 no such type; 42710 a resource that would change belongs to a manager; 23514 resources_id_check.
 Example: SELECT keywright.ensure_resources(''project'', ''{rockets,boosters}'', ''{acme,acme}'');';
 
-CREATE FUNCTION keywright.delete_resource(type text, id text, with_children boolean DEFAULT false) RETURNS boolean
+CREATE FUNCTION keywright.delete_resource(
+  type text, id text, with_children boolean DEFAULT false, managed_by text DEFAULT NULL) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'delete_resource_wrapper';
-COMMENT ON FUNCTION keywright.delete_resource(text, text, boolean) IS
+COMMENT ON FUNCTION keywright.delete_resource(text, text, boolean, text) IS
 'Deletes a resource and the role bindings on it, in one transaction. A resource that is made again under the same id starts without bindings.
-Arguments: type; id; with_children (also delete all that lies below it).
-Result: true when something changed, false when there is no such resource.
-Errors: 42704 no such type; 23503 the resource has children and with_children is false.
+Arguments: type; id; with_children (also delete all that lies below it); managed_by (the calling reconciler: what belongs to another one is refused, below it too; null: nobody is asked).
+Result: true when this call deleted it, false when there is no such resource or type.
+Errors: 22023 malformed argument; 42710 it belongs to another manager; 23503 the resource has children and with_children is false.
 Example: SELECT keywright.delete_resource(''project'', ''rockets'');';
 
 CREATE FUNCTION keywright.list_resources(

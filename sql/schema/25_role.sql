@@ -162,13 +162,14 @@ Result: outcome created, updated or unchanged (nothing was written, no lock take
 Errors: 23514 roles_name_check; 22023 malformed argument, with the nearest registered type; 42710 the role is built in or belongs to another manager.
 Example: SELECT keywright.define_role(''deployer'', ''{project:read,project:update}'', 2);';
 
-CREATE FUNCTION keywright.delete_role(name text) RETURNS boolean
+CREATE FUNCTION keywright.delete_role(name text, managed_by text DEFAULT NULL) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'delete_role_wrapper';
-COMMENT ON FUNCTION keywright.delete_role(text) IS
+COMMENT ON FUNCTION keywright.delete_role(text, text) IS
 'Deletes a role that nobody holds.
-Result: true when something changed, false when there is no such role.
-Errors: 42710 the role is built in; 23503 somebody holds it.
+Arguments: name; managed_by (the calling reconciler: a role of another one is refused; null: nobody is asked).
+Result: true when this call deleted it, false when there is no such role.
+Errors: 22023 malformed argument; 42710 the role is built in or belongs to another manager; 23503 somebody holds it.
 Example: SELECT keywright.delete_role(''deployer'');';
 
 CREATE FUNCTION keywright.list_roles()
@@ -207,13 +208,14 @@ Result: outcome created, updated or unchanged (nothing was written, no lock take
 Errors: 23514 scopes_name_check; 22023 malformed argument, with the nearest registered type, or a name that reads as a permission; 42710 the scope is built in or belongs to another manager.
 Example: SELECT keywright.define_scope(''ci'', ''{project:read}'');';
 
-CREATE FUNCTION keywright.delete_scope(name text) RETURNS boolean
+CREATE FUNCTION keywright.delete_scope(name text, managed_by text DEFAULT NULL) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'delete_scope_wrapper';
-COMMENT ON FUNCTION keywright.delete_scope(text) IS
+COMMENT ON FUNCTION keywright.delete_scope(text, text) IS
 'Deletes a scope that no API key carries.
-Result: true when something changed, false when there is no such scope.
-Errors: 42710 the scope is built in; 23503 an API key carries it, or did until it was revoked or expired and is not purged yet.
+Arguments: name; managed_by (the calling reconciler: a scope of another one is refused; null: nobody is asked).
+Result: true when this call deleted it, false when there is no such scope.
+Errors: 22023 malformed argument; 42710 the scope is built in or belongs to another manager; 23503 an API key carries it, or did until it was revoked or expired and is not purged yet.
 Example: SELECT keywright.delete_scope(''ci'');';
 
 CREATE FUNCTION keywright.list_scopes()
@@ -243,21 +245,22 @@ Errors: 22023 malformed argument; 42704 no such user, role, resource or granter;
 Example: SELECT outcome FROM keywright.bind_role(''ada'', ''project-editor'', ''organization'', ''acme'');';
 
 CREATE FUNCTION keywright._unbind_role(
-  username text, role text, resource_type text, resource_id text,
+  username text, role text, resource_type text, resource_id text, managed_by text,
   OUT changed boolean, OUT last_owner boolean)
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'unbind_role_wrapper';
-COMMENT ON FUNCTION keywright._unbind_role(text, text, text, text) IS
+COMMENT ON FUNCTION keywright._unbind_role(text, text, text, text, text) IS
 'Internal. What unbind_role does; last_owner when it must not.';
 
 CREATE FUNCTION keywright.unbind_role(
-  username text, role text, resource_type text DEFAULT NULL, resource_id text DEFAULT NULL) RETURNS boolean
+  username text, role text, resource_type text DEFAULT NULL, resource_id text DEFAULT NULL,
+  managed_by text DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   result record;
 BEGIN
-  SELECT * INTO result FROM keywright._unbind_role(username, role, resource_type, resource_id);
+  SELECT * INTO result FROM keywright._unbind_role(username, role, resource_type, resource_id, managed_by);
   IF result.last_owner THEN
     PERFORM keywright._refuse('23503', 'role_bindings', 'role_bindings_last_owner',
       format('user "%s" is the last active owner of %s "%s"', username, resource_type, resource_id),
@@ -267,11 +270,11 @@ BEGIN
   RETURN result.changed;
 END
 $$;
-COMMENT ON FUNCTION keywright.unbind_role(text, text, text, text) IS
+COMMENT ON FUNCTION keywright.unbind_role(text, text, text, text, text) IS
 'Takes a role away from a user where it was bound: globally, or on one resource. The last active user that holds TYPE-owner on a resource of that type can not be unbound, also when two calls try at once.
-Arguments: username; role; resource_type and resource_id (both null: globally).
-Result: true when something changed, false when there was no such binding.
-Errors: 42704 no such user or role; 22023 malformed argument; 23503 role_bindings_last_owner.
+Arguments: username; role; resource_type and resource_id (both null: globally); managed_by (the calling reconciler: a binding of another one is refused; null: nobody is asked).
+Result: true when this call took it away, false when there is no such binding, user, role or resource.
+Errors: 22023 malformed argument; 42710 the binding belongs to another manager; 23503 role_bindings_last_owner.
 Example: SELECT keywright.unbind_role(''ada'', ''project-editor'', ''organization'', ''acme'');';
 
 CREATE FUNCTION keywright.list_role_bindings(
@@ -293,7 +296,7 @@ BEGIN
     JOIN keywright.users AS u ON u.user_id = b.user_id
     JOIN keywright.roles AS r ON r.name = b.role
     LEFT JOIN keywright.users AS g ON g.user_id = b.granted_by
-   WHERE (holder IS NULL OR b.user_id = holder)
+   WHERE (list_role_bindings.username IS NULL OR b.user_id = holder)
      AND (list_role_bindings.role IS NULL OR b.role = list_role_bindings.role COLLATE "C")
      AND (list_role_bindings.resource_type IS NULL OR b.resource_type = list_role_bindings.resource_type COLLATE "C")
      AND (list_role_bindings.resource_id IS NULL OR b.resource_id = list_role_bindings.resource_id COLLATE "C")
@@ -316,6 +319,6 @@ AS 'MODULE_PATHNAME', 'has_permission_wrapper';
 COMMENT ON FUNCTION keywright.has_permission(text, text, text, text) IS
 'Tells whether the roles of a user cover a permission. A global binding covers everything, a binding on a resource covers it and what lies below it; the union counts, and nothing denies. What is not there is not permitted. Sees a change from the moment it commits.
 Arguments: username; permission (type:action; with * for either: whether all of them are covered); resource_type and resource_id (both null: whether it is covered everywhere; only one null: false). A resource that is not registered lies below nothing.
-Result: true or false; false for a suspended user.
-Errors: 22023 malformed argument; 42704 no such user.
+Result: true or false; false for a suspended user and for nobody.
+Errors: 22023 malformed argument.
 Example: SELECT keywright.has_permission(''ada'', ''project:update'', ''project'', ''rockets'');';

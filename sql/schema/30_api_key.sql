@@ -365,41 +365,43 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg
 AS 'MODULE_PATHNAME', 'explain_api_key_wrapper';
 COMMENT ON FUNCTION keywright.explain_api_key(text) IS
 'The true cause why a token verifies or not, for an auditor.
-Result: cause: active, missing, malformed (form or checksum), unknown, wrong-secret, revoked, superseded (rotated away and still presented: reuse), expired, user-suspended or user-deleted; then what is known of the key. With a wrong secret nothing but cause and key_id is told.
+Result: cause: active, missing, white-space, quoted, scheme or cut (a token with white space or quotes around it, with Bearer or the name of a header before it, or with its end missing; a client mends that), malformed (anything else: form or checksum), unknown, wrong-secret, revoked, superseded (rotated away and still presented: reuse), expired, user-suspended or user-deleted; then what is known of the key. With a wrong secret nothing but cause and key_id is told.
 Errors: none, whatever the token.
 Example: SELECT cause, key_id, revoke_reason FROM keywright.explain_api_key(:''token'');';
 
 CREATE FUNCTION keywright.rotate_api_key(
-  INOUT key_id text, grace interval DEFAULT '0',
+  INOUT key_id text, grace interval DEFAULT '0', username text DEFAULT NULL,
   OUT token text, OUT expires_at timestamptz, OUT predecessor_id text, OUT predecessor_expires_at timestamptz)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'rotate_api_key_wrapper';
-COMMENT ON FUNCTION keywright.rotate_api_key(text, interval) IS
+COMMENT ON FUNCTION keywright.rotate_api_key(text, interval, text) IS
 'Mints a successor with the same name, scopes, allow-list and lifetime, capped by keywright.max_api_key_lifetime.
-Arguments: key_id (the key to replace; it must be live); grace (how long the old token lives on, 0 or more; never past its own expiry).
+Arguments: key_id (the key to replace; it must be live); grace (how long the old token lives on, 0 or more; never past its own expiry); username (whose key it is: another''s is not there; null: anybody''s).
 Result: key_id, token and expires_at of the successor; predecessor_id; predecessor_expires_at (when the old token dies).
 Errors: 22023 malformed argument; 42704 no such key; 55000 the key is revoked, superseded or expired, or its owner suspended.
 Example: SELECT token, predecessor_expires_at FROM keywright.rotate_api_key(:''key_id'', grace => ''1 hour'');';
 
-CREATE FUNCTION keywright.revoke_api_key(key_id text, reason text DEFAULT NULL) RETURNS boolean
+CREATE FUNCTION keywright.revoke_api_key(
+  key_id text, reason text DEFAULT NULL, username text DEFAULT NULL, managed_by text DEFAULT NULL) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'revoke_api_key_wrapper';
-COMMENT ON FUNCTION keywright.revoke_api_key(text, text) IS
+COMMENT ON FUNCTION keywright.revoke_api_key(text, text, text, text) IS
 'Revokes a key for good (RFC 7009): dead for every session from the commit on. The row stays until it is purged.
-Arguments: key_id; reason (free text for people; never put a token in it).
-Result: true when something changed, false when the key was revoked already.
-Errors: 22023 malformed key_id; 42704 no such key.
+Arguments: key_id; reason (free text for people; never put a token in it); username (whose key it is: another''s is not there; null: anybody''s); managed_by (the calling reconciler: a key of another one is refused; null: nobody is asked).
+Result: true when this call revoked the key, false when it was revoked already or there is no such key.
+Errors: 22023 malformed argument; 42710 the key belongs to another manager.
 Example: SELECT keywright.revoke_api_key(:''key_id'', ''laptop stolen'');';
 
-CREATE FUNCTION keywright.revoke_user_api_keys(username text, reason text DEFAULT NULL) RETURNS boolean
+CREATE FUNCTION keywright.revoke_user_api_keys(
+  username text, reason text DEFAULT NULL, managed_by text DEFAULT NULL) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'revoke_user_api_keys_wrapper';
-COMMENT ON FUNCTION keywright.revoke_user_api_keys(text, text) IS
+COMMENT ON FUNCTION keywright.revoke_user_api_keys(text, text, text) IS
 'Revokes every key of a user that is not revoked yet.
-Arguments: username; reason (free text for people; never put a token in it).
-Result: true when something changed.
-Errors: 42704 no such user.
+Arguments: username; reason (free text for people; never put a token in it); managed_by (the calling reconciler: if a key of another one is among them, none is revoked; null: nobody is asked).
+Result: true when this call revoked one, false when there was none to revoke or there is no such user.
+Errors: 22023 malformed argument; 42710 a key belongs to another manager.
 Example: SELECT keywright.revoke_user_api_keys(''ada'', ''left the company'');';
 
 CREATE FUNCTION keywright.revoke_leaked_api_key(token text) RETURNS boolean
@@ -416,8 +418,8 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalo
 AS 'MODULE_PATHNAME', 'expire_api_key_wrapper';
 COMMENT ON FUNCTION keywright.expire_api_key(text) IS
 'Lets a key expire now. An earlier expiry is left as it is.
-Result: true when something changed, false when the key was dead already.
-Errors: 22023 malformed key_id; 42704 no such key.
+Result: true when this call ended the key, false when it was dead already or there is no such key.
+Errors: 22023 malformed key_id.
 Example: SELECT keywright.expire_api_key(:''key_id'');';
 
 CREATE FUNCTION keywright.list_api_keys(
@@ -444,7 +446,7 @@ BEGIN
          k.scopes, k.allow_list, k.created_at, k.expires_at, k.revoked_at, k.revoke_reason,
          k.superseded_at, k.superseded_by, k.managed_by
     FROM keywright.api_keys AS k
-   WHERE (owner_id IS NULL OR k.user_id = owner_id)
+   WHERE (list_api_keys.username IS NULL OR k.user_id = owner_id)
      AND (include_inactive OR (k.revoked_at IS NULL AND k.expires_at > clock_timestamp()))
      AND (after IS NULL OR k.key_id > after COLLATE "C")
    ORDER BY k.key_id
@@ -454,8 +456,8 @@ $$;
 COMMENT ON FUNCTION keywright.list_api_keys(text, boolean, text, integer) IS
 'Lists API keys without any secret, by key_id.
 Arguments: username (only this user''s keys; null: all); include_inactive (also keys that no longer live); after (the last key_id of the page before); page_size (rows, 1 to 10000).
-Result: among others state: active, superseded (a successor holds the name; alive until expires_at), expired or revoked.
-Errors: 42704 no such user; 22023 page_size out of range.
+Result: among others state: active, superseded (a successor holds the name; alive until expires_at), expired or revoked. No row when there is no such user.
+Errors: 22023 page_size out of range.
 Example: SELECT key_id, name, state, expires_at FROM keywright.list_api_keys(''ada'', include_inactive => true);';
 
 CREATE FUNCTION keywright.purge_api_keys(retention interval DEFAULT '7 days', batch integer DEFAULT 10000) RETURNS bigint

@@ -226,15 +226,15 @@ Example: SELECT name, secret_prefix, last_heartbeat_at FROM keywright.list_gatew
 CREATE FUNCTION keywright.delete_gateway_key(
   name_or_id text,
   OUT gateway_key_id uuid, OUT name text, OUT secret_prefix text, OUT created_at timestamptz,
-  OUT last_heartbeat_at timestamptz, OUT managed_by text)
+  OUT last_heartbeat_at timestamptz, INOUT managed_by text DEFAULT NULL)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'delete_gateway_key_wrapper';
-COMMENT ON FUNCTION keywright.delete_gateway_key(text) IS
+COMMENT ON FUNCTION keywright.delete_gateway_key(text, text) IS
 'Deletes a gateway key, and with the key that holds a name also those it superseded that are still in their grace.
-Arguments: name_or_id (a name, without regard to case, or else a gateway_key_id).
-Result: the row that was deleted.
-Errors: 42704 no such key.
+Arguments: name_or_id (a name, without regard to case, or else a gateway_key_id); managed_by (the calling reconciler: a key of another one is refused; null: nobody is asked).
+Result: the key that this call deleted; no row when there is no such key.
+Errors: 22023 malformed argument; 42710 the key belongs to another manager.
 Example: SELECT name FROM keywright.delete_gateway_key(''edge-1'');';
 
 CREATE FUNCTION keywright.verify_gateway_key(

@@ -40,10 +40,15 @@ AS $$
 DECLARE
   owner_id constant uuid := CASE WHEN username IS NOT NULL THEN keywright._user_id(username) END;
 BEGIN
+  IF NOT EXISTS (SELECT FROM keywright._usage_metrics()) THEN
+    RAISE WARNING USING MESSAGE = 'this server does not note when API keys are used',
+      DETAIL = 'A null says nothing: keywright is not in shared_preload_libraries.',
+      HINT = 'Add it to shared_preload_libraries, and restart the server.';
+  END IF;
   RETURN QUERY
   SELECT k.key_id, greatest(u.last_used_at, n.last_used_at), greatest(u.last_presented_at, n.last_presented_at)
     FROM (SELECT a.key_id FROM keywright.api_keys AS a
-           WHERE (owner_id IS NULL OR a.user_id = owner_id) AND (after IS NULL OR a.key_id > after COLLATE "C")
+           WHERE (key_usage.username IS NULL OR a.user_id = owner_id) AND (after IS NULL OR a.key_id > after COLLATE "C")
            ORDER BY a.key_id LIMIT keywright._page_size(page_size)) AS k
     LEFT JOIN keywright.api_key_usage AS u ON u.key_id = k.key_id
    CROSS JOIN LATERAL keywright._noted_usage(k.key_id) AS n
@@ -53,8 +58,8 @@ $$;
 COMMENT ON FUNCTION keywright.key_usage(text, text, integer) IS
 'When API keys were used, as far as this node knows: what was written, and up to this moment what is in memory. Works in READ ONLY transactions and on a standby.
 Arguments: username (only this user''s keys; null: all); after (the last key_id of the page before); page_size (rows, 1 to 10000).
-Result: a row for every key that is not purged, dead or alive, by key_id: key_id; last_used_at (when it was last accepted); last_presented_at (when its id was last presented, also with a wrong secret, expired or revoked). Null: never, or not while it was noted.
-Errors: 42704 no such user; 22023 page_size out of range.
+Result: a row for every key that is not purged, dead or alive, by key_id: key_id; last_used_at (when it was last accepted); last_presented_at (when its id was last presented, also with a wrong secret, expired or revoked). Null: never, or not while it was noted; a warning says when this server does not note it. No row when there is no such user.
+Errors: 22023 page_size out of range.
 Example: SELECT key_id, last_used_at FROM keywright.key_usage(''ada'');';
 
 CREATE FUNCTION keywright.touch_api_key(key_id text) RETURNS boolean

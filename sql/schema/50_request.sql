@@ -8,7 +8,7 @@ CREATE FUNCTION keywright.begin_request(
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'begin_request_wrapper';
 COMMENT ON FUNCTION keywright.begin_request(text) IS
-'Makes the current transaction act for the API key of this token, for row security policies to ask: until the transaction ends, the subtransaction it was called in is rolled back, or it is called again. Whatever key was in force is forgotten first, also when the call fails or is rolled back. Writes nothing, and switches no role.
+'Makes the current transaction act for the API key of this token, for row security policies to ask: until the transaction ends, the subtransaction it was called in is rolled back, or it is called again. Outside a transaction block that is this statement only, and a WARNING says so. Whatever key was in force is forgotten first, also when the call fails or is rolled back. Writes nothing, and switches no role.
 Result: key_id, user_id and username of the key; db_role of its owner, null when there is none.
 Errors: 28000 the token is not a live API key, one message whatever the cause.
 Example: SELECT username, db_role FROM keywright.begin_request(:''token'');';

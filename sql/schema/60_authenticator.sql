@@ -101,14 +101,15 @@ Result: a row a change: action, object, outcome (done; present: it was there alr
 Errors: whatever preflight_authenticator calls an error, all findings together: 42704 no such role, 42939 reserved name, 42501 a role that is too powerful or not allowed, 22023 the same role twice, 55000 anything else or several kinds; 42710 another manager''s, or keywright_grantor is not as keywright made it; 23514 the service''s name breaks its rule; 22023 a malformed argument; 40001 somebody else kept changing the same roles. DETAIL of any other error names the step.
 Example: SELECT * FROM keywright.grant_authenticator(''rest'', ''app'', ''web_anon'', ''{web_user}'', ''{api}'');';
 
-CREATE FUNCTION keywright.revoke_authenticator(service text)
+CREATE FUNCTION keywright.revoke_authenticator(service text, managed_by text DEFAULT NULL)
 RETURNS TABLE (action text, object text, outcome text, reason text)
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'revoke_authenticator_wrapper';
-COMMENT ON FUNCTION keywright.revoke_authenticator(text) IS
+COMMENT ON FUNCTION keywright.revoke_authenticator(text, text) IS
 'Undoes what grant_authenticator changed for a service and no other service, in any database of the cluster, still needs; and forgets the service with its settings. What was there before, or was changed by somebody else since, is left. Can be called again: a service that is not there gives no row.
+Arguments: service; managed_by (the calling reconciler: a service of another one is refused; null: nobody is asked).
 Result: a row each: action, object, outcome (undone; left; gone: somebody else undid it), reason.
-Errors: 22023 the service is null; 40001 somebody else kept changing the same roles. DETAIL of any other error names the step.
+Errors: 22023 malformed argument; 42710 the service belongs to another manager; 40001 somebody else kept changing the same roles. DETAIL of any other error names the step.
 Example: SELECT * FROM keywright.revoke_authenticator(''rest'');';
 
 CREATE FUNCTION keywright.authenticator_status()
@@ -162,8 +163,8 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalo
 AS 'MODULE_PATHNAME', 'disallow_authenticator_wrapper';
 COMMENT ON FUNCTION keywright.disallow_authenticator(text) IS
 'Ends what allow_authenticator allowed. What is granted already stays granted: see revoke_authenticator.
-Result: true when something changed.
-Errors: 42704 no such role; 42939 a reserved name; 22023 it is null.
+Result: true when this call ended it, false when nothing was allowed or there is no such role.
+Errors: 42939 a reserved name; 22023 malformed argument.
 Example: SELECT keywright.disallow_authenticator(''app'');';
 
 CREATE FUNCTION keywright.list_allowed_authenticators()

@@ -39,7 +39,7 @@ Errors: 22023 malformed argument; 42710 the user is human or a service, or belon
 Example: SELECT token, outcome, reason FROM keywright.ensure_operator_access(''default'', ''coder'', existing_token => :''token'');';
 
 CREATE FUNCTION keywright.revoke_operator_access(
-  namespace text, name text, prefix text DEFAULT 'coder-k8s-operator-') RETURNS boolean
+  namespace text, name text, prefix text DEFAULT 'coder-k8s-operator-', managed_by text DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -54,15 +54,15 @@ BEGIN
   END IF;
   -- Mints in flight are waited for.
   PERFORM FROM keywright.users AS u WHERE u.user_id = owner FOR NO KEY UPDATE;
-  SELECT coalesce(bool_or(keywright.revoke_api_key(k.key_id, 'operator access revoked')), false) INTO revoked
+  SELECT coalesce(bool_or(keywright.revoke_api_key(k.key_id, 'operator access revoked', managed_by => revoke_operator_access.managed_by)), false) INTO revoked
     FROM keywright.api_keys AS k
    WHERE k.user_id = owner AND k.name = wanted AND k.revoked_at IS NULL;
   RETURN revoked;
 END
 $$;
-COMMENT ON FUNCTION keywright.revoke_operator_access(text, text, text) IS
+COMMENT ON FUNCTION keywright.revoke_operator_access(text, text, text, text) IS
 'Revokes the keys of a control plane, also one that was rotated and is in its grace. The user and the keys of other control planes stay. Can be called again.
-Arguments: namespace and name of the control plane; prefix (as for ensure_operator_access).
-Result: true when something was revoked, false when there was nothing to revoke.
-Errors: 22023 malformed argument.
+Arguments: namespace and name of the control plane; prefix (as for ensure_operator_access); managed_by (the calling reconciler: a key of another one is refused; null: nobody is asked).
+Result: true when this call revoked one, false when there was nothing to revoke.
+Errors: 22023 malformed argument; 42710 a key belongs to another manager.
 Example: SELECT keywright.revoke_operator_access(''default'', ''coder'');';

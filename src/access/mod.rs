@@ -32,8 +32,8 @@ fn revoke_access(grantee: Option<&[u8]>, capability: Option<&[u8]>) -> Result<bo
 }
 
 fn give<'a>(grantee: Option<&'a [u8]>, capability: Option<&[u8]>) -> Result<&'static str, Failure<'a>> {
-    let capability = require_capability(capability)?;
-    let role = require_role(args::required("grantee", grantee)?)?;
+    let (grantee, capability) = require_both(grantee, capability)?;
+    let role = role_of(grantee)?.ok_or(Failure::NoRole { role: grantee })?;
     if missing(&role, capability).is_empty() {
         return Ok("unchanged");
     }
@@ -51,8 +51,8 @@ fn give<'a>(grantee: Option<&'a [u8]>, capability: Option<&[u8]>) -> Result<&'st
 }
 
 fn take_away<'a>(grantee: Option<&'a [u8]>, capability: Option<&[u8]>) -> Result<bool, Failure<'a>> {
-    let capability = require_capability(capability)?;
-    let role = require_role(args::required("grantee", grantee)?)?;
+    let (grantee, capability) = require_both(grantee, capability)?;
+    let Some(role) = role_of(grantee)? else { return Ok(false) };
     if spare(&role, capability).is_empty() {
         return Ok(false);
     }
@@ -170,21 +170,30 @@ impl Drop for Acting {
     }
 }
 
-fn require_capability<'a>(capability: Option<&[u8]>) -> Result<&'static str, Failure<'a>> {
+fn require_both<'a>(
+    grantee: Option<&'a [u8]>,
+    capability: Option<&[u8]>,
+) -> Result<(&'a [u8], &'static str), Failure<'a>> {
+    let mut faults = args::Faults::default();
+    let grantee = faults.sift(args::required("grantee", grantee));
+    let capability = faults.sift(require_capability(capability));
+    grantee.zip(capability).ok_or_else(|| faults.into())
+}
+
+fn require_capability(capability: Option<&[u8]>) -> Result<&'static str, Fault> {
     let capability = args::required("capability", capability)?;
     CAPABILITIES.into_iter().find(|known| known.as_bytes() == capability).ok_or_else(|| {
         let hint =
             "The capabilities are authenticator, requester, verifier, issuer, auditor, reconciler, maintainer and admin.";
-        Fault::new("capability", "There is no such capability.", hint).into()
+        Fault::new("capability", "There is no such capability.", hint)
     })
 }
 
-fn require_role(name: &[u8]) -> Result<Role, Failure<'_>> {
+/// Nothing when there is no such role.
+fn role_of(name: &[u8]) -> Result<Option<Role>, Failure<'_>> {
     const ROLE: &str = "SELECT oid, rolname::text FROM pg_catalog.pg_roles WHERE rolname = $1";
     require_free_name(name)?;
-    spi::read(ROLE, &[spi::text(name)], |row| Role { oid: row.must(1), name: row.must(2) })
-        .pop()
-        .ok_or(Failure::NoRole { role: name })
+    Ok(spi::read(ROLE, &[spi::text(name)], |row| Role { oid: row.must(1), name: row.must(2) }).pop())
 }
 
 /// Refuses the names Postgres keeps for itself.

@@ -3,6 +3,7 @@
 use crate::record::Rows;
 use crate::{clock, spi};
 use keywright_core::digest;
+use keywright_core::slip::slip;
 use keywright_core::token::ApiKey;
 use pgrx::datum::Uuid;
 use pgrx::{IntoDatum, pg_extern, pg_sys};
@@ -30,7 +31,10 @@ fn explain_api_key(token: Option<&[u8]>, fcinfo: pg_sys::FunctionCallInfo) -> Ro
         Rows::one(fcinfo, &columns)
     };
     let Some(token) = token.filter(|token| !token.is_empty()) else { return only("missing", None) };
-    let Some(presented) = ApiKey::parse(token) else { return only("malformed", None) };
+    let Some(presented) = ApiKey::parse(token) else {
+        let slip = slip(token);
+        return only(slip.cause, slip.key_id);
+    };
     let Some(key) = look(presented.id()) else { return only("unknown", Some(presented.id())) };
     if !digest::matches(&presented.digest(), &key.hashed_secret) {
         return only("wrong-secret", Some(presented.id()));

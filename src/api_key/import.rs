@@ -35,7 +35,7 @@ fn import_api_key(
     let created_at = created_at.unwrap_or(now);
     let cap = settings::max_api_key_lifetime()?;
     let mut faults = Faults::default();
-    let key_id = faults.sift_all(require_key_id(key_id))?;
+    let key_id = faults.sift(require_key_id(key_id));
     faults.sift(require_digest(digest, key_id.unwrap_or_default()));
     let times = require_expiry(expires_at, now, cap)
         .and_then(|()| require_creation(created_at, expires_at, now))

@@ -1,9 +1,11 @@
 //! rotate_api_key: a successor at once, the predecessor for a while.
 
 use super::mint::{self, Wanted};
+use crate::args::Faults;
 use crate::error::{Failure, Fault};
 use crate::record::Rows;
 use crate::{args, clock, settings, spi, user};
+use keywright_core::printable::is_hidden;
 use keywright_core::token::is_key_id;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -24,12 +26,15 @@ struct Predecessor {
 fn rotate_api_key(
     key_id: Option<&[u8]>,
     grace: Option<Interval>,
+    username: Option<&[u8]>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Rows, ErrorReport> {
-    let key_id = require_key_id(key_id)?;
-    let grace = args::duration("grace", grace)?;
+    let mut faults = Faults::default();
+    let key_id = faults.sift(require_key_id(key_id));
+    let grace = faults.sift(args::duration("grace", grace));
+    let (Some(key_id), Some(grace)) = (key_id, grace) else { return Err(Failure::from(faults).into()) };
     let gone = || Failure::NoApiKey { key_id: key_id.as_bytes() };
-    let owner = user::owner_of(key_id).ok_or_else(gone)?;
+    let owner = user::owner_of(key_id).filter(|owner| owner.is_called(username)).ok_or_else(gone)?;
     let user = owner.hold()?;
     user.require_active()?;
     user.require_in_snapshot()?;
@@ -105,9 +110,16 @@ fn supersede(key_id: &str, successor: &str, now: pg_sys::TimestampTz, end: pg_sy
 }
 
 /// A key_id of the right form. Anything else may be a token, and is not repeated.
-pub fn require_key_id<'a>(key_id: Option<&'a [u8]>) -> Result<&'a str, Failure<'a>> {
+pub fn require_key_id(key_id: Option<&[u8]>) -> Result<&str, Fault> {
     let key_id = args::required("key_id", key_id)?;
     str::from_utf8(key_id).ok().filter(|_| is_key_id(key_id)).ok_or_else(|| {
-        Fault::new("key_id", "It has 10 letters and digits.", "Pass the key_id, never the token.").into()
+        let (sentence, hint) = match is_hidden(key_id) {
+            true => ("It may be a token.", "Pass the key_id, never the token."),
+            false => (
+                "A key_id has 10 letters and digits.",
+                "A key's name is not its key_id: see keywright.list_api_keys().",
+            ),
+        };
+        Fault::new("key_id", sentence, hint)
     })
 }

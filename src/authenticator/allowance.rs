@@ -2,6 +2,7 @@
 
 use super::caller::Caller;
 use super::{preflight, world};
+use crate::args::Faults;
 use crate::definition::lock;
 use crate::error::{Failure, Fault};
 use crate::{args, spi};
@@ -25,12 +26,18 @@ fn allow_authenticator(
         INSERT INTO keywright.authenticator_allowances (connect_as, role)
         SELECT $1, r.oid FROM pg_catalog.unnest($2::oid[]) AS r (oid) ON CONFLICT DO NOTHING"#;
     let caller = Caller::enter(fcinfo);
-    let connect_as = args::text("connect_as", connect_as)?;
-    let names = preflight::list("roles", &roles)?;
-    if !(1..=MAX_ENTRIES).contains(&names.len()) {
+    let mut faults = Faults::default();
+    let connect_as = faults.sift(args::text("connect_as", connect_as));
+    let names = faults.sift(preflight::list("roles", &roles).and_then(|names| {
+        if (1..=MAX_ENTRIES).contains(&names.len()) {
+            return Ok(names);
+        }
         let sentence = format!("It must name 1 to {MAX_ENTRIES} roles.");
-        return Err(Fault::new("roles", sentence, "keywright.disallow_authenticator ends it.").into());
-    }
+        Err(Fault::new("roles", sentence, "keywright.disallow_authenticator ends it."))
+    }));
+    let (Some(connect_as), Some(names)) = (connect_as, names) else {
+        return Err(Failure::from(faults).into());
+    };
     let oid = require_role(connect_as)?;
     let mut wanted = names.iter().map(|name| require_role(name)).collect::<Result<Vec<Oid>, _>>()?;
     wanted.sort_unstable();
@@ -59,7 +66,9 @@ fn allow_authenticator(
 fn disallow_authenticator(connect_as: Option<&[u8]>) -> Result<bool, ErrorReport> {
     const HELD: &str = "SELECT FROM keywright.authenticator_allowances WHERE connect_as = $1 LIMIT 1";
     const DISALLOW: &str = "DELETE FROM keywright.authenticator_allowances WHERE connect_as = $1";
-    let oid = require_role(args::text("connect_as", connect_as)?)?;
+    let connect_as = args::text("connect_as", connect_as)?;
+    crate::access::require_free_name(connect_as.as_bytes())?;
+    let Some(oid) = role_of(connect_as) else { return Ok(false) };
     let args: [spi::Arg; 1] = [pg_sys::Oid::from(oid).into()];
     if spi::read(HELD, &args, |_| ()).is_empty() {
         return Ok(false);
@@ -85,10 +94,12 @@ pub fn is_allowed(connect_as: Oid, role: Oid) -> bool {
     !spi::read(ALLOWED, &args, |_| ()).is_empty()
 }
 
-fn require_role(name: &str) -> Result<Oid, Failure<'_>> {
+fn role_of(name: &str) -> Option<Oid> {
     const ROLE: &str = "SELECT r.oid FROM pg_catalog.pg_roles AS r WHERE r.rolname = $1";
+    spi::read(ROLE, &[name.into()], |row| row.must::<pg_sys::Oid>(1).to_u32()).pop()
+}
+
+fn require_role(name: &str) -> Result<Oid, Failure<'_>> {
     crate::access::require_free_name(name.as_bytes())?;
-    spi::read(ROLE, &[name.into()], |row| row.must::<pg_sys::Oid>(1).to_u32())
-        .pop()
-        .ok_or(Failure::NoRole { role: name.as_bytes() })
+    role_of(name).ok_or(Failure::NoRole { role: name.as_bytes() })
 }

@@ -4,6 +4,7 @@ use super::caller::Caller;
 use super::desired::{self, Wanted};
 use super::{describe, grant, not_allowed, preflight, queue, revoke, status, world};
 use crate::error::{Failure, code_of};
+use crate::manager::Claim;
 use crate::{args, spi};
 use keywright_core::authenticator::Desired;
 use keywright_core::authenticator::findings::Severity;
@@ -136,7 +137,7 @@ pub fn put(
 pub fn remove(service: &str, manager: &str) -> Result<(), Failure<'static>> {
     queue();
     match manager_of(service).flatten().as_deref() == Some(manager) {
-        true => revoke(service).map(|_| ()),
+        true => revoke(service, Claim::NONE).map(|_| ()),
         false => Err(Failure::Contended),
     }
 }

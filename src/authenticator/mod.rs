@@ -12,6 +12,7 @@ mod world;
 
 use crate::args;
 use crate::error::Failure;
+use crate::manager::Claim;
 use crate::record::Rows;
 use crate::retry::patiently;
 use carry_out::{carry_out, describe, hold, queue};
@@ -104,12 +105,16 @@ fn grant(wanted: &Wanted, caller: &Caller) -> Result<(World, Vec<Step>), Failure
 #[pg_extern(sql = false)]
 fn revoke_authenticator(
     service: Option<&[u8]>,
+    managed_by: Option<&[u8]>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Rows, ErrorReport> {
-    let service = args::required("service", service)?;
+    let mut faults = args::Faults::default();
+    let service = faults.sift(args::required("service", service));
+    let claim = faults.sift(Claim::of(managed_by));
+    let (Some(service), Some(claim)) = (service, claim) else { return Err(Failure::from(faults).into()) };
     let rows = Rows::new(fcinfo);
     let Ok(service) = str::from_utf8(service) else { return Ok(rows) };
-    let (world, steps) = step::named(|| patiently(|| revoke(service)))?;
+    let (world, steps) = step::named(|| patiently(|| revoke(service, claim)))?;
     for step in steps.iter().flatten() {
         push(&rows, &world, step, false);
     }
@@ -126,7 +131,9 @@ fn revoke_authenticator(
 }
 
 /// No steps at all when the service was there and the ledger knows nothing of it.
-fn revoke(service: &str) -> Result<(World, Option<Vec<Step>>), Failure<'static>> {
+fn revoke(service: &str, claim: Claim) -> Result<(World, Option<Vec<Step>>), Failure<'static>> {
+    const HOLD: &str =
+        "SELECT a.managed_by FROM keywright.authenticators AS a WHERE a.service = $1 FOR NO KEY UPDATE";
     let known = |world: &World| {
         desired::is_there(service)
             || world.ledger.services(world.database.oid).iter().any(|claimant| claimant == service)
@@ -136,6 +143,7 @@ fn revoke(service: &str) -> Result<(World, Option<Vec<Step>>), Failure<'static>>
         return Ok((world, Some(Vec::new())));
     }
     queue();
+    claim.hold(|| format!("authenticator {}", quoted(service.as_bytes())), HOLD, &[service.into()])?;
     let mut world = hold(|| world::look(&[]), Some(service), &[]);
     if !known(&world) {
         return Ok((world, Some(Vec::new())));

@@ -1,7 +1,8 @@
 //! What speaks against a service's roles and schemas, as far as only this database can tell.
 
 use super::world::{BY_GRANTOR, look};
-use crate::error::Failure;
+use crate::args::Faults;
+use crate::error::{Failure, Fault};
 use crate::record::Rows;
 use crate::{args, spi};
 use keywright_core::authenticator::findings::{Finding, GRANTOR, Severity, findings, identifier};
@@ -20,12 +21,22 @@ fn preflight_authenticator(
     schemas: Option<Array<&[u8]>>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Rows, ErrorReport> {
+    let mut faults = Faults::default();
+    let connect_as = faults.sift(args::text("connect_as", connect_as));
+    let anon_role = faults.sift(args::text("anon_role", anon_role));
+    let jwt_roles = faults.sift(list("jwt_roles", &jwt_roles));
+    let schemas = faults.sift(list("schemas", &schemas));
+    let (Some(connect_as), Some(anon_role), Some(jwt_roles), Some(schemas)) =
+        (connect_as, anon_role, jwt_roles, schemas)
+    else {
+        return Err(Failure::from(faults).into());
+    };
     let desired = Desired {
         service: String::new(),
-        connect_as: args::text("connect_as", connect_as)?.to_owned(),
-        anon_role: args::text("anon_role", anon_role)?.to_owned(),
-        jwt_roles: list("jwt_roles", &jwt_roles)?,
-        schemas: list("schemas", &schemas)?,
+        connect_as: connect_as.to_owned(),
+        anon_role: anon_role.to_owned(),
+        jwt_roles,
+        schemas,
         noinherit: true,
     };
     let world = look(std::slice::from_ref(&desired));
@@ -43,7 +54,7 @@ fn preflight_authenticator(
 }
 
 /// A list of names; a null among them is none.
-pub fn list(argument: &'static str, value: &Option<Array<&[u8]>>) -> Result<Vec<String>, Failure<'static>> {
+pub fn list(argument: &'static str, value: &Option<Array<&[u8]>>) -> Result<Vec<String>, Fault> {
     let elements = args::elements(argument, value)?;
     elements.iter().map(|name| Ok(args::text(argument, name.as_deref())?.to_owned())).collect()
 }

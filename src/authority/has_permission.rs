@@ -1,6 +1,9 @@
 //! has_permission: what the roles of a user cover.
 
 use super::{Roles, path, question, source};
+use crate::args::Faults;
+use crate::error::Failure;
+use crate::user::User;
 use crate::{args, user};
 use keywright_core::resource::Resource;
 use pgrx::pg_extern;
@@ -13,12 +16,13 @@ fn has_permission(
     resource_type: Option<&[u8]>,
     resource_id: Option<&[u8]>,
 ) -> Result<bool, ErrorReport> {
-    let username = args::required("username", username)?;
-    let permission = question(permission)?;
-    let user = user::find(username)?;
-    if !user.is_active() {
-        return Ok(false);
-    }
+    let mut faults = Faults::default();
+    let username = faults.sift(args::required("username", username));
+    let permission = faults.sift(question(permission));
+    let (Some(username), Some(permission)) = (username, permission) else {
+        return Err(Failure::from(faults).into());
+    };
+    let Some(user) = user::look(username).filter(User::is_active) else { return Ok(false) };
     let resource = match (resource_type, resource_id) {
         (None, None) => None,
         (Some(kind), Some(id)) => match (str::from_utf8(kind), str::from_utf8(id)) {

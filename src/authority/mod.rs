@@ -5,7 +5,7 @@
 mod authorize;
 mod has_permission;
 
-use crate::error::Failure;
+use crate::error::{Failure, Fault};
 use crate::probe::{Keyed, Reader, Row};
 use crate::{api_key, resource, user};
 use keywright_core::allow_list::Entry;
@@ -196,10 +196,10 @@ pub fn path_until(
 }
 
 /// What an argument asks for.
-pub fn question<'a>(permission: Option<&[u8]>) -> Result<Permission, Failure<'a>> {
+pub fn question(permission: Option<&[u8]>) -> Result<Permission, Fault> {
     let text = crate::args::text("permission", permission)?;
     Permission::parse(text).filter(|_| !looks_like_a_token(text.as_bytes())).ok_or_else(|| {
         let hint = "Give type:action, such as project:read.";
-        crate::error::Fault::new("permission", "It is not of the form type:action.", hint).into()
+        Fault::new("permission", "It is not of the form type:action.", hint)
     })
 }

@@ -1,7 +1,9 @@
 //! delete_gateway_key, by name or else by id; and what maintenance removes.
 
 use super::mint::{holder, queue};
+use crate::args::Faults;
 use crate::error::Failure;
+use crate::manager::Claim;
 use crate::record::Rows;
 use crate::{args, spi};
 use pgrx::datum::Uuid;
@@ -21,30 +23,42 @@ pub struct Deleted {
 #[pg_extern(sql = false)]
 fn delete_gateway_key(
     name_or_id: Option<&[u8]>,
+    managed_by: Option<&[u8]>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Rows, ErrorReport> {
-    let name = args::required("name_or_id", name_or_id)?;
-    let gone = || Failure::NoGatewayKey { name };
-    let family = name_of(name).ok_or_else(gone)?;
-    queue(family.as_bytes());
-    // Under the lock: the key that holds the name may be another one by now, and name wins over id.
-    let id = holder(name).map(|holder| holder.id).or_else(|| args::uuid(name)).ok_or_else(gone)?;
-    let (deleted, last_heartbeat_at) = delete_family(id).ok_or_else(gone)?;
-    Ok(Rows::one(
-        fcinfo,
-        &[
+    let mut faults = Faults::default();
+    let name = faults.sift(args::required("name_or_id", name_or_id));
+    let claim = faults.sift(Claim::of(managed_by));
+    let (Some(name), Some(claim)) = (name, claim) else { return Err(Failure::from(faults).into()) };
+    let rows = Rows::new(fcinfo);
+    if let Some((deleted, last_heartbeat_at)) = delete_named(name, claim)? {
+        rows.push(&[
             deleted.id.into_datum(),
             deleted.name.into_datum(),
             deleted.secret_prefix.into_datum(),
             deleted.created_at.into_datum(),
             last_heartbeat_at.into_datum(),
             deleted.managed_by.into_datum(),
-        ],
-    ))
+        ]);
+    }
+    Ok(rows)
+}
+
+type Family = (Deleted, Option<pg_sys::TimestampTz>);
+
+/// Nothing when there is no such key.
+fn delete_named(name: &[u8], claim: Claim) -> Result<Option<Family>, Failure<'static>> {
+    const HOLD: &str = "SELECT managed_by FROM keywright.gateway_keys WHERE gateway_key_id = $1 FOR UPDATE";
+    let Some(family) = name_of(name) else { return Ok(None) };
+    queue(family.as_bytes());
+    // Under the lock: the key that holds the name may be another one by now, and name wins over id.
+    let Some(id) = holder(name).map(|holder| holder.id).or_else(|| args::uuid(name)) else { return Ok(None) };
+    let is_there = claim.hold(|| format!("gateway key \"{family}\""), HOLD, &[id.into()])?;
+    Ok(if is_there { delete_family(id) } else { None })
 }
 
 /// A key, and with the key that holds a name those it superseded. Whoever calls has queued for the name.
-pub fn delete_family(id: Uuid) -> Option<(Deleted, Option<pg_sys::TimestampTz>)> {
+pub fn delete_family(id: Uuid) -> Option<Family> {
     let deleted = delete(id)?;
     let last_heartbeat_at = forget_heartbeat(deleted.id);
     if deleted.held_the_name {

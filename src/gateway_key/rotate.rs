@@ -1,6 +1,7 @@
 //! rotate_gateway_key: a successor at once, the predecessor for a while.
 
 use super::mint::{self, holder, queue, supersede};
+use crate::args::Faults;
 use crate::error::Failure;
 use crate::record::Rows;
 use crate::{args, clock};
@@ -14,8 +15,10 @@ fn rotate_gateway_key(
     grace: Option<Interval>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Rows, ErrorReport> {
-    let name = args::required("name", name)?;
-    let grace = args::duration("grace", grace)?;
+    let mut faults = Faults::default();
+    let name = faults.sift(args::required("name", name));
+    let grace = faults.sift(args::duration("grace", grace));
+    let (Some(name), Some(grace)) = (name, grace) else { return Err(Failure::from(faults).into()) };
     let gone = || Failure::NoGatewayKey { name };
     holder(name).ok_or_else(gone)?;
     queue(name);

@@ -4,6 +4,7 @@ use crate::api_key::declared::{self as api_keys, New};
 use crate::authenticator::{Caller, declared as authenticators};
 use crate::error::Failure;
 use crate::gateway_key::declared as gateway_keys;
+use crate::manager::Claim;
 use crate::resource::declared as resources;
 use crate::resource::{ORGANIZATION, kind as types, store::Wanted};
 use crate::role::{self, declared as bindings};
@@ -296,15 +297,17 @@ fn prune(steps: &[Step], manager: &str) -> Done {
             require(api_keys::revoke(&ids(holders), &ids(in_grace), manager))
         }
         Kind::Binding => require(bindings::delete(&ids, manager)),
-        Kind::User => {
-            steps().try_for_each(|step| require(api_key::delete_named(step.name.as_bytes()).is_ok()))
-        }
+        Kind::User => steps().try_for_each(|step| {
+            require(api_key::delete_named(step.name.as_bytes(), Claim::NONE)?.is_some())
+        }),
         Kind::Resource => steps().try_for_each(|step| {
             let resource = Resource::parse(&step.name).ok_or(Failure::Contended)?;
             require(resources::delete(&resource)?)
         }),
-        Kind::Role => ids.iter().try_for_each(|name| require(role::delete(name)?)),
-        Kind::Scope => ids.iter().try_for_each(|name| require(scope::delete(name)?)),
-        Kind::ResourceType => ids.iter().try_for_each(|kind| require(types::delete(kind.as_bytes())?)),
+        Kind::Role => ids.iter().try_for_each(|name| require(role::delete(name, Claim::NONE)?)),
+        Kind::Scope => ids.iter().try_for_each(|name| require(scope::delete(name, Claim::NONE)?)),
+        Kind::ResourceType => {
+            ids.iter().try_for_each(|kind| require(types::delete(kind.as_bytes(), Claim::NONE)?))
+        }
     }
 }

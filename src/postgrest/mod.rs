@@ -225,6 +225,6 @@ fn render_postgrest_config(
 }
 
 /// A secret as text; a fault never repeats it.
-fn secret<'a>(argument: &'static str, value: Option<&'a [u8]>) -> Result<Option<&'a str>, Failure<'static>> {
+fn secret<'a>(argument: &'static str, value: Option<&'a [u8]>) -> Result<Option<&'a str>, Fault> {
     value.map(|value| args::text(argument, Some(value))).transpose()
 }

@@ -9,7 +9,9 @@ use crate::error::Failure;
 use crate::record::Record;
 use crate::{api_key, authority, user};
 use context::Context;
+use pgrx::PgLogLevel;
 use pgrx::datum::Uuid;
+use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{FromDatum, IntoDatum, pg_extern, pg_sys};
 
@@ -36,7 +38,22 @@ fn begin_request(token: Option<&[u8]>, fcinfo: pg_sys::FunctionCallInfo) -> Resu
         db_role.map(|role| crate::spi::text_datum(&role)),
     ];
     context::enter(Context::new(key_id, user_id));
+    warn_outside_a_block();
     Ok(Record::new(fcinfo, &columns))
+}
+
+/// As SET LOCAL does: the key is forgotten when the statement ends.
+fn warn_outside_a_block() {
+    // SAFETY: looks at the state of the transaction.
+    if unsafe { !pg_sys::IsTransactionBlock() && !pg_sys::IsSubTransaction() } {
+        ErrorReport::new(
+            PgSqlErrorCode::ERRCODE_NO_ACTIVE_SQL_TRANSACTION,
+            "begin_request outside a transaction block is in force for this statement only",
+            "begin_request",
+        )
+        .set_hint("BEGIN a transaction first.")
+        .report(PgLogLevel::WARNING);
+    }
 }
 
 /// A pooled connection can come with the transaction of somebody else still open.

@@ -4,6 +4,7 @@ use super::kind::Kind;
 use super::store::{Wanted, changed, remove, require_unmanaged, store_all};
 use super::{exists, hold};
 use crate::error::{Failure, Fault};
+use crate::manager::Claim;
 use crate::{args, spi};
 use keywright_core::resource::Resource;
 use keywright_core::text::Kind as Words;
@@ -137,17 +138,24 @@ fn delete_resource(
     kind: Option<&[u8]>,
     id: Option<&[u8]>,
     with_children: Option<bool>,
+    managed_by: Option<&[u8]>,
 ) -> Result<bool, ErrorReport> {
-    const HOLD: &str = "SELECT FROM keywright.resources WHERE type = $1 AND id = $2 FOR UPDATE";
+    const HOLD: &str = "SELECT managed_by FROM keywright.resources WHERE type = $1 AND id = $2 FOR UPDATE";
     const CHILDREN: &str =
         "SELECT FROM keywright.resources WHERE parent_type = $1 AND parent_id = $2 LIMIT 1";
     const BELOW: &str = r#"
         DELETE FROM keywright.resources AS r USING unnest($1::text[], $2::text[]) AS d (type, id)
          WHERE r.parent_type = d.type AND r.parent_id = d.id
-        RETURNING r.type, r.id"#;
-    let with_children = args::required("with_children", with_children)?;
-    let kind = Kind::find(args::required("type", kind)?)?;
-    let Ok(id) = str::from_utf8(args::required("id", id)?) else { return Ok(false) };
+        RETURNING r.type, r.id, r.managed_by"#;
+    let mut faults = args::Faults::default();
+    let with_children = faults.sift(args::required("with_children", with_children));
+    let kind = faults.sift(args::required("type", kind));
+    let id = faults.sift(args::required("id", id));
+    let claim = faults.sift(Claim::of(managed_by));
+    let (Some(with_children), Some(kind), Some(id), Some(claim)) = (with_children, kind, id, claim) else {
+        return Err(Failure::from(faults).into());
+    };
+    let (Some(kind), Ok(id)) = (Kind::look(kind), str::from_utf8(id)) else { return Ok(false) };
     let resource = Resource { kind: kind.name.clone(), id: id.to_owned() };
     if !exists(&resource) {
         return Ok(false);
@@ -155,16 +163,26 @@ fn delete_resource(
     let args = [resource.kind.as_str().into(), id.into()];
     // Nothing can be put below it from here on.
     kind.hold(true)?;
-    spi::write(HOLD, &args, |_| ());
+    let what = |kind: &str, id: &str| format!("{kind} \"{id}\"");
+    if !claim.hold(|| what(&resource.kind, id), HOLD, &args)? {
+        return Ok(false);
+    }
     if with_children {
         // Level by level: whoever is just putting something below holds what it lies below, and is waited for.
         let mut gone = vec![(resource.kind.clone(), id.to_owned())];
         while !gone.is_empty() {
             let (kinds, ids): (Vec<String>, Vec<String>) = gone.into_iter().unzip();
-            gone = spi::write_once(BELOW, &[kinds.into(), ids.into()], |row| (row.must(1), row.must(2)));
+            let below = |row: &spi::Row| -> (String, String, Option<Vec<u8>>) {
+                (row.must(1), row.must(2), row.get(3))
+            };
+            gone = Vec::new();
+            for (kind, id, manager) in spi::write_once(BELOW, &[kinds.into(), ids.into()], below) {
+                claim.require(|| what(&kind, &id), manager)?;
+                gone.push((kind, id));
+            }
         }
     } else if !spi::read(CHILDREN, &args, |_| ()).is_empty() {
-        let what = format!("{} \"{id}\"", resource.kind);
+        let what = what(&resource.kind, id);
         let hint = "Delete those first, or pass with_children => true.";
         return Err(Failure::InUse { what, by: "Other resources lie below it.", hint }.into());
     }

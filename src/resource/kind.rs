@@ -3,6 +3,7 @@
 use super::{MOST_ANCESTORS, ORGANIZATION};
 use crate::definition::{definition, lock, settle};
 use crate::error::{Failure, Fault};
+use crate::manager::Claim;
 use crate::{args, scope, spi};
 use keywright_core::text::Kind as Words;
 use pgrx::pg_extern;
@@ -19,6 +20,14 @@ pub struct Kind {
 
 impl Kind {
     pub fn find(name: &[u8]) -> Result<Kind, Failure<'static>> {
+        Kind::look(name).ok_or_else(|| {
+            let name = String::from_utf8_lossy(name).into_owned();
+            let nearest = scope::registry().nearest_type(&name).map(str::to_owned);
+            Failure::NoResourceType { kind: name, nearest }
+        })
+    }
+
+    pub fn look(name: &[u8]) -> Option<Kind> {
         const FIND: &str = r#"
             WITH RECURSIVE above AS (
               SELECT t.type, t.parent_type, 0 AS steps FROM keywright.resource_types AS t WHERE t.type = $1
@@ -29,11 +38,7 @@ impl Kind {
             SELECT type, parent_type, ARRAY(SELECT a.type FROM above AS a WHERE a.type = a.parent_type ORDER BY 1)
               FROM above WHERE steps = 0"#;
         let found = |row: &spi::Row| Kind { name: row.must(1), parent: row.get(2), nesting: row.must(3) };
-        spi::read(FIND, &[spi::text(name)], found).pop().ok_or_else(|| {
-            let name = String::from_utf8_lossy(name).into_owned();
-            let nearest = scope::registry().nearest_type(&name).map(str::to_owned);
-            Failure::NoResourceType { kind: name, nearest }
-        })
+        spi::read(FIND, &[spi::text(name)], found).pop()
     }
 
     /// Holds the type while resources of it are written: it is not changed or deleted meanwhile.
@@ -164,13 +169,17 @@ fn require_place(name: &str, parent: Option<&str>) -> Result<(), Failure<'static
 }
 
 #[pg_extern(sql = false)]
-fn delete_resource_type(name: Option<&[u8]>) -> Result<bool, ErrorReport> {
-    Ok(delete(args::required("type", name)?)?)
+fn delete_resource_type(name: Option<&[u8]>, managed_by: Option<&[u8]>) -> Result<bool, ErrorReport> {
+    let mut faults = args::Faults::default();
+    let name = faults.sift(args::required("type", name));
+    let claim = faults.sift(Claim::of(managed_by));
+    let (Some(name), Some(claim)) = (name, claim) else { return Err(Failure::from(faults).into()) };
+    Ok(delete(name, claim)?)
 }
 
-pub fn delete(name: &[u8]) -> Result<bool, Failure<'static>> {
+pub fn delete(name: &[u8], claim: Claim) -> Result<bool, Failure<'static>> {
     const BUILT_IN: &str = "SELECT built_in FROM keywright.resource_types WHERE type = $1";
-    const HOLD: &str = "SELECT FROM keywright.resource_types WHERE type = $1 FOR UPDATE";
+    const HOLD: &str = "SELECT managed_by FROM keywright.resource_types WHERE type = $1 FOR UPDATE";
     const USED: &str = r#"
         SELECT FROM keywright.resources WHERE type = $1
          UNION ALL
@@ -192,7 +201,9 @@ pub fn delete(name: &[u8]) -> Result<bool, Failure<'static>> {
     }
     // The table first, as whoever registers or defines does.
     lock("resource_types");
-    spi::write(HOLD, &args, |_| ());
+    if !claim.hold(shown, HOLD, &args)? {
+        return Ok(false);
+    }
     if !spi::read(USED, &args, |_| ()).is_empty() {
         let (by, hint) =
             ("Resources, other types, roles, scopes or API keys name it.", "Delete those first.");

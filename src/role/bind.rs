@@ -1,8 +1,10 @@
 //! bind_role and unbind_role.
 
 use super::no_such_role;
+use crate::args::Faults;
 use crate::authority::{self, Held, Roles};
 use crate::error::{Failure, Fault};
+use crate::manager::Claim;
 use crate::record::{Record, Rows};
 use crate::user::{self, User};
 use crate::{args, resource, spi};
@@ -48,17 +50,17 @@ impl Role {
             false => Err(Failure::NewerThanTransaction { what: format!("role \"{}\"", self.name) }),
         }
     }
+}
 
-    /// A role TYPE-owner owns resources of that type.
-    fn owns(&self, resource: &Resource) -> bool {
-        self.name.strip_suffix("-owner") == Some(resource.kind.as_str())
-    }
+/// A role TYPE-owner owns resources of that type.
+fn owns(role: &str, resource: &Resource) -> bool {
+    role.strip_suffix("-owner") == Some(resource.kind.as_str())
 }
 
 /// The same user holds a role once in a place.
 struct Place<'a> {
     user: &'a User,
-    role: &'a Role,
+    role: &'a str,
     resource: Option<&'a Resource>,
 }
 
@@ -73,10 +75,16 @@ fn bind_role(
     managed_by: Option<&[u8]>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Rows, ErrorReport> {
-    let username = args::required("username", username)?;
-    let role = args::text("role", role)?;
-    let resource = require_resource(resource_type, resource_id)?;
-    let managed_by = args::words("managed_by", Words::Manager, managed_by)?;
+    let mut faults = Faults::default();
+    let username = faults.sift(args::required("username", username));
+    let role = faults.sift(args::text("role", role));
+    let resource = faults.sift_all(require_resource(resource_type, resource_id))?;
+    let managed_by = faults.sift(args::words("managed_by", Words::Manager, managed_by));
+    let (Some(username), Some(role), Some(resource), Some(managed_by)) =
+        (username, role, resource, managed_by)
+    else {
+        return Err(Failure::from(faults).into());
+    };
     let user = user::find(username)?;
     let role = Role::find(role)?;
     if let Some(resource) = &resource
@@ -89,7 +97,7 @@ fn bind_role(
         require_may_grant(granter, &role, resource.clone())?;
     }
     let (id, outcome) =
-        match (Place { user: &user, role: &role, resource: resource.as_ref() }).settled(managed_by) {
+        match (Place { user: &user, role: &role.name, resource: resource.as_ref() }).settled(managed_by) {
             Some(id) => (id, "unchanged"),
             None => bind(&user, &role.name, resource.as_ref(), granter.as_ref(), managed_by)?,
         };
@@ -118,7 +126,7 @@ fn bind<'a>(
     if let Some(granter) = &granter {
         require_may_grant(granter, &role, resource.cloned())?;
     }
-    let place = Place { user: &user, role: &role, resource };
+    let place = Place { user: &user, role: &role.name, resource };
     loop {
         if let Some(id) = place.insert(granter.as_ref(), managed_by) {
             return Ok((id, "created"));
@@ -135,7 +143,7 @@ fn bind<'a>(
 impl Place<'_> {
     fn args(&self) -> [spi::Arg<'_>; 4] {
         let part = |part: fn(&Resource) -> &str| spi::text(self.resource.map(|at| part(at).as_bytes()));
-        [self.user.id.into(), self.role.name.as_str().into(), part(|at| &at.kind), part(|at| &at.id)]
+        [self.user.id.into(), self.role.into(), part(|at| &at.kind), part(|at| &at.id)]
     }
 
     /// The binding, when there is nothing to do about it.
@@ -204,10 +212,13 @@ fn require_may_grant(
 fn require_resource<'a>(kind: Option<&[u8]>, id: Option<&[u8]>) -> Result<Option<Resource>, Failure<'a>> {
     match (kind, id) {
         (None, None) => Ok(None),
-        (Some(_), Some(_)) => Ok(Some(Resource {
-            kind: args::text("resource_type", kind)?.to_owned(),
-            id: args::text("resource_id", id)?.to_owned(),
-        })),
+        (Some(_), Some(_)) => {
+            let mut faults = Faults::default();
+            let kind = faults.sift(args::text("resource_type", kind));
+            let id = faults.sift(args::text("resource_id", id));
+            let (Some(kind), Some(id)) = (kind, id) else { return Err(faults.into()) };
+            Ok(Some(Resource { kind: kind.to_owned(), id: id.to_owned() }))
+        }
         _ => {
             let sentence = "Of resource_type and resource_id only one is given.";
             Err(Fault::new("resource_id", sentence, "Give both, or neither for a global binding.").into())
@@ -221,31 +232,44 @@ fn unbind_role(
     role: Option<&[u8]>,
     resource_type: Option<&[u8]>,
     resource_id: Option<&[u8]>,
+    managed_by: Option<&[u8]>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Record, ErrorReport> {
     const BOUND: &str = r#"
         SELECT FROM keywright.role_bindings
          WHERE user_id = $1 AND role = $2
            AND resource_type IS NOT DISTINCT FROM $3 AND resource_id IS NOT DISTINCT FROM $4"#;
+    const HOLD: &str = r#"
+        SELECT managed_by FROM keywright.role_bindings
+         WHERE user_id = $1 AND role = $2
+           AND resource_type IS NOT DISTINCT FROM $3 AND resource_id IS NOT DISTINCT FROM $4 FOR UPDATE"#;
     const UNBIND: &str = r#"
         DELETE FROM keywright.role_bindings
          WHERE user_id = $1 AND role = $2
            AND resource_type IS NOT DISTINCT FROM $3 AND resource_id IS NOT DISTINCT FROM $4"#;
-    let username = args::required("username", username)?;
-    let role = args::text("role", role)?;
-    let resource = require_resource(resource_type, resource_id)?;
-    let (user, role) = (user::find(username)?, Role::find(role)?);
-    let place = Place { user: &user, role: &role, resource: resource.as_ref() };
+    let mut faults = Faults::default();
+    let username = faults.sift(args::required("username", username));
+    let role = faults.sift(args::text("role", role));
+    let resource = faults.sift_all(require_resource(resource_type, resource_id))?;
+    let claim = faults.sift(Claim::of(managed_by));
+    let (Some(username), Some(role), Some(resource), Some(claim)) = (username, role, resource, claim) else {
+        return Err(Failure::from(faults).into());
+    };
     let answer = |changed: bool, last: bool| Record::new(fcinfo, &[changed.into_datum(), last.into_datum()]);
+    let Some(user) = user::look(username) else { return Ok(answer(false, false)) };
+    let place = Place { user: &user, role, resource: resource.as_ref() };
     if spi::read(BOUND, &place.args(), |_| ()).is_empty() {
         return Ok(answer(false, false));
     }
-    if let Some(resource) = resource.as_ref().filter(|resource| role.owns(resource))
+    if let Some(resource) = resource.as_ref().filter(|resource| owns(role, resource))
         && is_last_owner(&place, resource)
     {
         return Ok(answer(false, true));
     }
-    Ok(answer(spi::count(UNBIND, &place.args()) > 0, false))
+    // After the resource, as who deletes that does.
+    let what = || format!("role \"{role}\" of user \"{}\"", user.username);
+    let held = claim.hold(what, HOLD, &place.args())?;
+    Ok(answer(held && spi::count(UNBIND, &place.args()) > 0, false))
 }
 
 /// True when nobody else who is active owns the resource. Those who ask do so one after the other.

@@ -2,6 +2,7 @@
 
 use crate::definition::{definition, lock, settle};
 use crate::error::{Failure, Fault};
+use crate::manager::Claim;
 use crate::{args, scope, spi};
 use keywright_core::text::Kind;
 use pgrx::datum::Array;
@@ -61,14 +62,18 @@ pub fn define(
 }
 
 #[pg_extern(sql = false)]
-fn delete_role(name: Option<&[u8]>) -> Result<bool, ErrorReport> {
-    let Ok(name) = str::from_utf8(args::required("name", name)?) else { return Ok(false) };
-    Ok(delete(name)?)
+fn delete_role(name: Option<&[u8]>, managed_by: Option<&[u8]>) -> Result<bool, ErrorReport> {
+    let mut faults = args::Faults::default();
+    let name = faults.sift(args::required("name", name));
+    let claim = faults.sift(Claim::of(managed_by));
+    let (Some(name), Some(claim)) = (name, claim) else { return Err(Failure::from(faults).into()) };
+    let Ok(name) = str::from_utf8(name) else { return Ok(false) };
+    Ok(delete(name, claim)?)
 }
 
-pub fn delete(name: &str) -> Result<bool, Failure<'static>> {
+pub fn delete(name: &str, claim: Claim) -> Result<bool, Failure<'static>> {
     const BUILT_IN: &str = "SELECT built_in FROM keywright.roles WHERE name = $1";
-    const HOLD: &str = "SELECT FROM keywright.roles WHERE name = $1 FOR UPDATE";
+    const HOLD: &str = "SELECT managed_by FROM keywright.roles WHERE name = $1 FOR UPDATE";
     const HELD: &str = r#"
         SELECT FROM keywright.role_bindings WHERE role = $1
          UNION ALL
@@ -82,7 +87,9 @@ pub fn delete(name: &str) -> Result<bool, Failure<'static>> {
     }
     // The table first, as whoever defines does; whoever binds it holds the row.
     lock("roles");
-    spi::write(HOLD, &[name.into()], |_| ());
+    if !claim.hold(|| format!("role \"{name}\""), HOLD, &[name.into()])? {
+        return Ok(false);
+    }
     if !spi::read(HELD, &[name.into()], |_| ()).is_empty() {
         let (by, hint) = (
             "Users hold it.",

@@ -10,10 +10,10 @@ pub use standing::{bind_to_organizations, lose_all};
 pub use status::delete;
 
 use crate::error::Failure;
+use crate::manager::Claim;
 use crate::probe::{Keyed, Reader};
-use crate::{args, spi};
+use crate::spi;
 use pgrx::datum::Uuid;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, pg_extern, pg_sys};
 
 /// How verification finds an owner.
@@ -70,10 +70,11 @@ impl User {
         spi::write(HOLD, &[self.id.into()], User::from_row).pop().ok_or(Failure::NoUser { username })
     }
 
-    /// Holds this user against every new key, and waits for those that are being minted.
-    pub fn close(&self) {
-        const CLOSE: &str = "SELECT FROM keywright.users WHERE user_id = $1 FOR NO KEY UPDATE";
-        spi::write(CLOSE, &[self.id.into()], |_| ());
+    /// Holds this user against every new key, waits for those that are being minted, and refuses another manager's. False
+    /// when it was deleted meanwhile.
+    pub fn close(&self, claim: Claim) -> Result<bool, Failure<'static>> {
+        const CLOSE: &str = "SELECT managed_by FROM keywright.users WHERE user_id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE";
+        claim.hold(|| format!("user \"{}\"", self.username), CLOSE, &[self.id.into()])
     }
 
     /// Inside REPEATABLE READ the foreign key of a new key is checked under the old snapshot, where a newer
@@ -84,6 +85,11 @@ impl User {
             true => Ok(()),
             false => Err(Failure::NewerThanTransaction { what: format!("User \"{}\"", self.username) }),
         }
+    }
+
+    /// True when this is the user of this name, or no name is given.
+    pub fn is_called(&self, username: Option<&[u8]>) -> bool {
+        username.is_none_or(|username| self.username.as_bytes().eq_ignore_ascii_case(username))
     }
 
     pub fn is_active(&self) -> bool {
@@ -97,11 +103,15 @@ impl User {
 }
 
 pub fn find(username: &[u8]) -> Result<User, Failure<'_>> {
+    look(username).ok_or(Failure::NoUser { username })
+}
+
+pub fn look(username: &[u8]) -> Option<User> {
     const FIND: &str = r#"
         SELECT user_id, username, status = 'active'
           FROM keywright.users
          WHERE pg_catalog.lower(username) = pg_catalog.lower($1 COLLATE "C") AND deleted_at IS NULL"#;
-    spi::read(FIND, &[spi::text(username)], User::from_row).pop().ok_or(Failure::NoUser { username })
+    spi::read(FIND, &[spi::text(username)], User::from_row).pop()
 }
 
 /// As `find`, and holds the user as it is until the transaction ends. SHARE, because KEY SHARE would not
@@ -132,6 +142,6 @@ pub fn owner_of(key_id: &str) -> Option<User> {
 }
 
 #[pg_extern(sql = false)]
-fn user_id(username: Option<&[u8]>) -> Result<Uuid, ErrorReport> {
-    Ok(find(args::required("username", username)?)?.id)
+fn user_id(username: Option<&[u8]>) -> Option<Uuid> {
+    Some(look(username?)?.id)
 }

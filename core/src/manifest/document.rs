@@ -33,7 +33,7 @@ pub struct Manifest {
     /// Scopes, next to the built-in ones.
     #[cfg_attr(test, schemars(default, length(max = MOST_DEFINITIONS)))]
     pub scopes: Vec<Scope>,
-    /// Users, each once without regard to case.
+    /// Users, each once.
     #[cfg_attr(test, schemars(default, length(max = MOST_ENTRIES)))]
     pub users: Vec<User>,
     /// Who holds which role where.
@@ -111,7 +111,7 @@ pub struct Scope {
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
 pub struct User {
-    /// 1 to 32 letters and digits in groups joined by single dashes.
+    /// 1 to 64 lower case letters and digits in groups joined by one dash, underscore or dot.
     #[cfg_attr(test, schemars(with = "form::Username"))]
     pub username: String,
     /// What kind of user it is.
@@ -159,7 +159,7 @@ impl UserKind {
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
 pub struct Binding {
-    /// The user, without regard to case.
+    /// The user.
     #[cfg_attr(test, schemars(with = "form::Username"))]
     pub username: String,
     /// The role.
@@ -173,7 +173,7 @@ pub struct Binding {
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
 pub struct ApiKey {
-    /// The user that owns it, without regard to case.
+    /// The user that owns it.
     #[cfg_attr(test, schemars(with = "form::Username"))]
     pub username: String,
     /// 1 to 64 lower case letters and digits in groups joined by single dashes.

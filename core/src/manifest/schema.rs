@@ -49,7 +49,7 @@ macro_rules! forms {
 // Bytes are counted by the reader, and there are at least as many as characters.
 forms! {
     Manager: {"type": "string", "pattern": "^[!-~]{1,63}$"}
-    Username: {"type": "string", "maxLength": 32, "pattern": "^[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*$"}
+    Username: {"type": "string", "maxLength": 64, "pattern": "^[a-z0-9]+([-_.][a-z0-9]+)*$"}
     Name: {"type": "string", "maxLength": 64, "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$"}
     ResourceType: {"type": "string", "pattern": "^[a-z][a-z0-9_.-]{0,62}$"}
     ScopeName: {"type": "string", "pattern": "^[a-z][a-z0-9_.-]{0,62}(:[a-z][a-z0-9_.-]{0,62})?$"}

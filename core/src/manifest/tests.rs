@@ -41,7 +41,7 @@ fn full() -> Value {
         "roles": [{"name": "deployer", "permissions": ["project:read"], "level": 0}],
         "scopes": [{"name": "ci:deploy", "permissions": ["project:read"]}],
         "users": [
-            {"username": "Ann", "kind": "human", "email": "a@b", "display_name": "Ann", "db_role": "ann"},
+            {"username": "ann", "kind": "human", "email": "a@b", "display_name": "Ann", "db_role": "ann"},
             {"username": "sys", "kind": "system", "roles": ["auditor"], "organization_role": "deployer"},
         ],
         "bindings": [
@@ -217,7 +217,7 @@ fn roles_and_scopes() {
             "scopes": [{"name": "a:b", "permissions": ["c:d"]}, {"name": "a:b", "permissions": ["c:d"]}],
         })),
         [
-            "$.roles[0].name: It has upper case letters. It has other characters than letters, digits and dashes. Use 1 to 64 lower case letters and digits, in groups joined by single dashes, such as \"my-role\".",
+            "$.roles[0].name: It has upper case letters. It has other characters than letters, digits and dashes. Use 1 to 64 lower case letters and digits, in groups joined by single dashes: \"ci-deploy\".",
             "$.roles[0].permissions: It is empty, it must have an entry.",
             "$.roles[1].permissions: It has 129 entries, at most 128 are allowed.",
             "$.roles[1].level: It must be a whole number from 0 to 9.",
@@ -242,12 +242,13 @@ fn users() {
         faults_in(
             "users",
             json!([
-                {"username": "Ann", "kind": "human", "email": "ann", "db_role": "a".repeat(64)},
-                {"username": "aNN", "kind": "robot", "email": 1, "roles": [], "db_role": "a\0b"},
+                {"username": "ann", "kind": "human", "email": "ann", "db_role": "a".repeat(64)},
+                {"username": "ann", "kind": "robot", "email": 1, "roles": [], "db_role": "a\0b"},
                 {"username": "b", "kind": "service", "roles": ["R"], "organization_role": ""},
                 {"username": "c", "kind": "system", "roles": ["r", "R"], "organization_role": "a_b", "db_role": null},
                 {"kind": null},
                 {"username": TOKEN, "kind": "human"},
+                {"username": "Bob", "kind": "human"},
             ])
         ),
         [
@@ -259,13 +260,14 @@ fn users() {
             "$.users[1]: It is given already, at $.users[0].",
             "$.users[2].roles: Only a system user has them here; see bindings.",
             "$.users[2].organization_role: Only a system user has one.",
-            "$.users[2].roles[0]: It has upper case letters. Use 1 to 64 lower case letters and digits, in groups joined by single dashes, such as \"r\".",
+            "$.users[2].roles[0]: It has upper case letters. Use 1 to 64 lower case letters and digits, in groups joined by single dashes: \"ci-deploy\".",
             "$.users[3].db_role: A system user has none.",
-            "$.users[3].roles[1]: It has upper case letters. Use 1 to 64 lower case letters and digits, in groups joined by single dashes, such as \"r\".",
-            "$.users[3].organization_role: It has other characters than letters, digits and dashes. Use 1 to 64 lower case letters and digits, in groups joined by single dashes, such as \"a-b\".",
+            "$.users[3].roles[1]: It has upper case letters. Use 1 to 64 lower case letters and digits, in groups joined by single dashes: \"ci-deploy\".",
+            "$.users[3].organization_role: It has other characters than letters, digits and dashes. Use 1 to 64 lower case letters and digits, in groups joined by single dashes: \"ci-deploy\".",
             "$.users[4].username: It is missing.",
             "$.users[4].kind: It is null, it must be text.",
-            "$.users[5].username: It is 43 bytes long, at most 32 are allowed. It has other characters than letters, digits and dashes. Use 1 to 32 letters and digits, in groups joined by single dashes.",
+            "$.users[5].username: It has upper case letters. Use 1 to 64 lower case letters and digits, in groups joined by one dash, underscore or dot: \"ada.lovelace\", or a uuid.",
+            "$.users[6].username: It has upper case letters. Use 1 to 64 lower case letters and digits, in groups joined by one dash, underscore or dot: \"ada.lovelace\", or a uuid.",
         ]
     );
 }
@@ -278,8 +280,8 @@ fn bindings() {
             json!([
                 {"username": "a", "role": "r"},
                 {"username": "a", "role": "r", "resource_type": "box", "resource_id": "b"},
-                {"username": "A", "role": "r", "resource_type": null, "resource_id": null},
-                {"username": "A", "role": "r", "resource_type": "box", "resource_id": "b"},
+                {"username": "a", "role": "r", "resource_type": null, "resource_id": null},
+                {"username": "a", "role": "r", "resource_type": "box", "resource_id": "b"},
                 {"username": "a", "role": "r", "resource_type": "box"},
                 {"username": "a", "role": "r", "resource_type": null, "resource_id": "b"},
                 {"username": "a", "role": "r", "resource_type": "", "resource_id": "b"},
@@ -332,14 +334,14 @@ fn keys() {
         faults(&json!({
             "manager": "m",
             "api_keys": [
-                {"username": "a", "name": "k"}, {"username": "a", "name": "l"}, {"username": "A", "name": "k"},
+                {"username": "a", "name": "k"}, {"username": "a", "name": "l"}, {"username": "a", "name": "k"},
             ],
             "gateway_keys": [{"name": "g"}, {"name": ""}, {"name": ""}, {"name": "g", "existing_token": 1}],
         })),
         [
             "$.api_keys[2]: It is given already, at $.api_keys[0].",
-            "$.gateway_keys[1].name: It is empty. Use 1 to 64 lower case letters and digits, in groups joined by single dashes.",
-            "$.gateway_keys[2].name: It is empty. Use 1 to 64 lower case letters and digits, in groups joined by single dashes.",
+            "$.gateway_keys[1].name: It is empty. Use 1 to 64 lower case letters and digits, in groups joined by single dashes: \"ci-deploy\".",
+            "$.gateway_keys[2].name: It is empty. Use 1 to 64 lower case letters and digits, in groups joined by single dashes: \"ci-deploy\".",
             "$.gateway_keys[3].existing_token: It is a number, it must be text or null.",
             "$.gateway_keys[3]: It is given already, at $.gateway_keys[0].",
         ]
