@@ -63,6 +63,7 @@ const FUNCTIONS: &[(&str, On)] = &[
         "_mint_api_keys(text[],text[],text[],text[],interval,text)",
         Writes("_mint_api_keys('{ada}', '{new}', '{all}', '{*:*}', '1 day', NULL)"),
     ),
+    ("_forget_request()", Reads("_forget_request()")),
     ("_mint_gateway_key(text,text)", Writes("_mint_gateway_key('new', NULL)")),
     ("_name_fault(text,text)", Reads("_name_fault('api_keys_name_check', 'Bad')")),
     ("_note_conflict(text,text,text,text,uuid)", Writes("_note_conflict('deleted', 'user', 'a', 'b', NULL)")),

@@ -10,12 +10,13 @@
 //! - `ApiRequest.hs:105` and `Query/SqlFragment.hs:574-579`: names of headers in lower case, in a map, so that the last of two wins.
 //! - `Error.hs:546-599` with `App.hs:231`: the status of an error; 42501 is 401 for the anonymous role, which a request without a JWT is.
 
-use keywright_tests::{Database, Random, one};
+use keywright_tests::{Cluster, Database, Random, one, wait_for};
 use postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const ANON: &str = "keywright_test Anon \"1\"";
@@ -646,6 +647,179 @@ fn the_settings_of_the_role_are_the_requests() {
         "GRANT {web} TO {rest}; ALTER ROLE {web} IN DATABASE {database} SET statement_timeout = '20ms'"
     ));
     assert_eq!(api.request(&mut client, "GET", &header(&api.ada.token), "SELECT pg_sleep(60)").status, 500);
+}
+
+/// Each of these goes to and fro between states, in one transaction a step: in no state is the first permitted, in all of them the
+/// second. The first step is done once, before.
+const STORMS: &[(&str, [&str; 2])] = &[
+    // A parent moves while the role moves the other way, or along.
+    (
+        "moves",
+        [
+            "SELECT keywright.unbind_role('torn', 'reader', 'organization', 'o1'), keywright.bind_role('torn', 'reader', 'organization', 'o2'),
+                    keywright.ensure_resource('project', 'moves-no', 'o1'), keywright.ensure_resource('project', 'moves-yes', 'o2')",
+            "SELECT keywright.ensure_resource('project', 'moves-no', 'o2'), keywright.ensure_resource('project', 'moves-yes', 'o1'),
+                    keywright.bind_role('torn', 'reader', 'organization', 'o1'), keywright.unbind_role('torn', 'reader', 'organization', 'o2')",
+        ],
+    ),
+    // A role is defined anew while it is bound elsewhere.
+    (
+        "roles",
+        [
+            "SELECT keywright.define_role('one', '{project:read}'), keywright.define_role('other', '{project:update}'),
+                    keywright.ensure_resource('project', 'roles-no', 'o4'), keywright.ensure_resource('project', 'roles-yes', 'o3')",
+            "SELECT keywright.define_role('other', '{project:read}'), keywright.define_role('one', '{project:update}'),
+                    keywright.ensure_resource('project', 'roles-no', 'o3'), keywright.ensure_resource('project', 'roles-yes', 'o4')",
+        ],
+    ),
+    // A key comes to life while its user loses the role.
+    (
+        "lives",
+        [
+            "SELECT keywright.suspend_user('ended'), keywright.bind_role('ended', 'reader', 'organization', 'o5')",
+            "SELECT keywright.activate_user('ended'), keywright.unbind_role('ended', 'reader', 'organization', 'o5')",
+        ],
+    ),
+];
+
+const TORN: &str = "moves-no,moves-yes,roles-no,roles-yes";
+
+/// An answer is of one moment, whatever others commit meanwhile: of what no state permits nothing is, and of what all do everything is.
+fn under_storms(primary: &(dyn Fn() -> Client + Sync), asked: &(dyn Fn() -> Client + Sync)) {
+    let mut client = primary();
+    client
+        .batch_execute(
+            "SELECT keywright.define_role(r, '{project:read}') FROM unnest('{reader,one,other}'::text[]) AS r;
+             SELECT keywright.ensure_user('torn', ''), keywright.ensure_user('ended', '');
+             SELECT keywright.ensure_resource('organization', 'o' || n) FROM generate_series(1, 5) AS n;
+             SELECT keywright.ensure_resource('project', 'lives-no', 'o5');
+             SELECT keywright.bind_role('torn', 'reader', 'organization', 'o2');
+             SELECT keywright.bind_role('torn', 'one', 'organization', 'o3'), keywright.bind_role('torn', 'other', 'organization', 'o4');
+             SELECT keywright.bind_role('ended', 'reader', 'organization', 'o5');",
+        )
+        .unwrap();
+    for (_, [_, last]) in STORMS {
+        client.batch_execute(last).unwrap();
+    }
+    let [torn, ended] = ["torn", "ended"].map(|user| {
+        one::<String>(&mut client, &format!("SELECT token FROM keywright.mint_api_key('{user}', 'k')"))
+    });
+    let end = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let storms: Vec<_> = STORMS
+            .iter()
+            .map(|(_, steps)| {
+                scope.spawn(move || {
+                    let mut client = primary();
+                    for _ in 0..150 {
+                        steps.iter().for_each(|step| client.batch_execute(step).unwrap());
+                    }
+                })
+            })
+            .collect();
+        // Whatever else commits.
+        scope.spawn(|| {
+            let mut client = primary();
+            client.batch_execute("CREATE TABLE public.noise (n integer)").unwrap();
+            while !end.load(Ordering::Relaxed) {
+                client.batch_execute("INSERT INTO public.noise VALUES (1)").unwrap();
+            }
+        });
+        let askers: Vec<_> = [(&torn, TORN), (&torn, TORN), (&ended, "lives-no")]
+            .map(|(token, ids)| {
+                let end = &end;
+                scope.spawn(move || {
+                    let mut client = asked();
+                    let mut asked = 0_i64;
+                    while !end.load(Ordering::Relaxed) {
+                        if client.batch_execute(&format!("BEGIN; SELECT keywright.begin_request('{token}')")).is_err() {
+                            client.batch_execute("ROLLBACK").unwrap();
+                            continue;
+                        }
+                        // Constant arguments would be asked for once.
+                        let row = client
+                            .query_one(
+                                &format!("SELECT count(*), count(*) FILTER (WHERE permitted AND id LIKE '%-no'), count(*) FILTER (WHERE NOT permitted AND id LIKE '%-yes')
+                                   FROM (SELECT id, keywright.is_permitted('project:read', 'project', id) AS permitted
+                                           FROM generate_series(1, 500), unnest('{{{ids}}}'::text[]) AS id OFFSET 0) AS a"),
+                                &[],
+                            )
+                            .unwrap();
+                        client.batch_execute("COMMIT").unwrap();
+                        let wrong: [i64; 2] = [row.get(1), row.get(2)];
+                        asked += row.get::<_, i64>(0);
+                        assert_eq!(wrong, [0, 0], "wrong yes, wrong no, of {asked}");
+                    }
+                    asked
+                })
+            })
+            .into_iter()
+            .collect();
+        let storms: Vec<_> = storms.into_iter().map(|storm| storm.join()).collect();
+        end.store(true, Ordering::Relaxed);
+        assert!(storms.iter().all(Result::is_ok));
+        let counts: Vec<i64> = askers.into_iter().map(|asker| asker.join().unwrap()).collect();
+        assert!(counts.iter().all(|asked| *asked > 500), "{counts:?}");
+    });
+}
+
+#[test]
+fn one_answer_is_of_one_moment() {
+    let database = Database::new("requests_moment");
+    under_storms(&|| database.connect(), &|| database.connect());
+}
+
+#[test]
+fn one_answer_is_of_one_moment_on_a_standby() {
+    let primary = Cluster::new(5650, "-c wal_level=replica -c synchronous_commit=off");
+    primary.connect("postgres").batch_execute("CREATE EXTENSION keywright").unwrap();
+    let standby = Cluster::standby_with(
+        5651,
+        Some(&primary),
+        "-c max_standby_streaming_delay=-1 -c hot_standby_feedback=on",
+    );
+    under_storms(&|| primary.connect("postgres"), &|| {
+        let mut written = primary.connect("postgres");
+        let at: String = one(&mut written, "SELECT pg_current_wal_insert_lsn()::text");
+        written.batch_execute("SELECT pg_logical_emit_message(true, 'the', 'end')").unwrap();
+        let mut client = standby.connect("postgres");
+        wait_for(&mut client, &format!("SELECT pg_last_wal_replay_lsn() >= '{at}'"));
+        client
+    });
+}
+
+/// What was found out is used again: fewer than one page a row is looked at.
+#[test]
+fn an_answer_is_remembered_while_nothing_changes() {
+    let api = Api::new("requests_remember");
+    api.admin("SELECT keywright.ensure_resource('organization', 'o'), keywright.bind_role('ada', 'project-viewer', 'organization', 'o');
+               SELECT keywright.ensure_resource('project', 'q' || n, 'o') FROM generate_series(1, 1000) AS n");
+    let mut client = api.database.connect();
+    let pages = |client: &mut Client, ids: &str| {
+        client.batch_execute(&format!("BEGIN; SELECT keywright.begin_request('{}')", api.ada.token)).unwrap();
+        let query = format!(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT json, TIMING off) SELECT count(*) FROM generate_series(1, 20000) AS n
+              WHERE keywright.is_permitted('project:read', 'project', {ids})"
+        );
+        let plan: String = one(client, &format!("SELECT public.explained($x${query}$x$)"));
+        client.batch_execute("COMMIT").unwrap();
+        plan.parse::<i64>().unwrap()
+    };
+    client
+        .batch_execute(
+            "CREATE FUNCTION public.explained(query text) RETURNS text LANGUAGE plpgsql AS $$
+             DECLARE plan json; BEGIN EXECUTE query INTO plan; RETURN plan->0->'Plan'->>'Shared Hit Blocks'; END $$",
+        )
+        .unwrap();
+    // Other tests commit in other databases, which forgets; so it is tried until they let it be.
+    for (ids, most) in [
+        ("CASE WHEN n > 0 THEN 'q7' END", 2_000),
+        ("'q' || n % 1000 + 1", 20_000),
+        ("'none' || n % 10", 20_000),
+    ] {
+        let least = (0..20).map(|_| pages(&mut client, ids)).min().unwrap_or_default();
+        assert!(least < most, "{ids}: {least} pages");
+    }
 }
 
 /// What SECURITY.md warns of, as a session of PostgREST has it: its statements are prepared, under numbers

@@ -70,5 +70,28 @@ ALTER TABLE keywright.api_keys
 COMMENT ON CONSTRAINT api_keys_scopes_check ON keywright.api_keys IS '1 to 128 scopes; none would mean nothing.';
 COMMENT ON CONSTRAINT api_keys_allow_list_check ON keywright.api_keys IS '1 to 128 entries; none would mean nothing.';
 RESET session_replication_role;
+-- A parent that is not registered is above nothing, whatever an allow-list names; the resource itself may be named.
+SELECT keywright.ensure_resource('agent', 'pa1', 'nowhere'), keywright.ensure_resource('session', 'ps1', 'pa1');
+SELECT token AS lost, key_id AS lost_id FROM keywright.mint_api_key('ada', 'lost', '{all}', '{project:nowhere}') \gset
+CREATE FUNCTION pg_temp.both(token text) RETURNS TABLE (resource text, authorize text, is_permitted boolean) LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM keywright.begin_request(token);
+  FOR resource IN VALUES ('project:nowhere'), ('agent:pa1'), ('session:ps1'), ('agent:pa1') LOOP
+    authorize := pg_temp.verdict(token, split_part(resource, ':', 1) || ':read', resource);
+    is_permitted := keywright.is_permitted(split_part(resource, ':', 1) || ':read', split_part(resource, ':', 1), split_part(resource, ':', 2));
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+SELECT * FROM pg_temp.both(:'lost');
+SELECT keywright.ensure_resource('project', 'nowhere');
+SELECT * FROM pg_temp.both(:'lost');
+-- As many look-ups as make it read everything at once.
+BEGIN;
+SELECT keywright.delete_resource('project', 'nowhere'), keywright.ensure_resource('agent', 'pa1', 'nowhere');
+SELECT username FROM keywright.begin_request(:'lost');
+SELECT count(*) FROM generate_series(1, 200) AS n WHERE keywright.is_permitted('agent:read', 'agent', CASE WHEN n % 2 = 0 THEN 'none' || n ELSE 'pa1' END);
+ROLLBACK;
+SELECT keywright.delete_resource('project', 'nowhere', true), keywright.delete_resource('agent', 'pa1', true);
 SELECT keywright.delete_user('ada') IS NOT NULL AS deleted;
 SELECT keywright.delete_resource('organization', 'acme', true), keywright.delete_resource('project', 'p1', true);

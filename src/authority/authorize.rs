@@ -27,7 +27,7 @@ fn authorize_api_key(
         let (key, owner) = live?;
         let (limits, roles) = (Limits::of(key, &source), Roles::of_datum(owner, &source));
         let covers = |path: &[Resource]| limits.allow(&permission, path) && roles.cover(&permission, path);
-        let path = path_until(resource, &source, covers);
+        let path = path_until(resource, &source, |at| roles.are_on(at), covers);
         let uncovered: Vec<String> = [
             (limits.in_scope(&permission), format!("The scopes of the key do not cover {shown}.")),
             (limits.allow(&permission, &path), format!("The allow-list of the key does not cover {place}.")),

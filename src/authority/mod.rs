@@ -37,7 +37,7 @@ pub const OWNERS: usize = 1;
 const BINDINGS: usize = 2;
 const ROLES: usize = 3;
 const SCOPES: usize = 4;
-const RESOURCES: usize = 5;
+pub const RESOURCES: usize = 5;
 
 /// Columns, as the CREATE TABLE statements have them.
 mod column {
@@ -129,6 +129,10 @@ impl Roles {
         self.0.iter().filter(move |held| held.covers(permission)).map(|held| held.on.as_ref())
     }
 
+    pub fn are_on(&self, resource: &Resource) -> bool {
+        self.0.iter().any(|held| held.on.as_ref() == Some(resource))
+    }
+
     pub fn cover(&self, permission: &Permission, path: &[Resource]) -> bool {
         self.reaching(path).any(|held| held.covers(permission))
     }
@@ -175,22 +179,32 @@ fn permissions(row: &Row, column: i32) -> Vec<Permission> {
 
 /// A resource and all it lies below, nearest first; empty for none.
 pub fn path(resource: Option<Resource>, source: &Source) -> Vec<Resource> {
-    path_until(resource, source, |_| false)
+    path_until(resource, source, |_| false, |_| false)
 }
 
-/// As `path`, but no further up than is enough.
+/// As `path`, but no further up than is enough. What lies above is registered, as what a role is held on is known to be.
 pub fn path_until(
     resource: Option<Resource>,
     source: &Source,
+    is_held_on: impl Fn(&Resource) -> bool,
     is_enough: impl Fn(&[Resource]) -> bool,
 ) -> Vec<Resource> {
-    let mut path = Vec::new();
-    let mut next = resource;
-    while let Some(at) = next.take() {
-        path.push(at);
-        if path.len() <= resource::MOST_ANCESTORS && !is_enough(&path) {
-            next = path.last().and_then(|at| resource::parent(source, RESOURCES, &at.kind, &at.id));
+    let look = |at: &Resource| resource::look(source, RESOURCES, &at.kind, &at.id);
+    let mut path: Vec<Resource> = resource.into_iter().collect();
+    // What the last one names as its parent, once that is known.
+    let mut named = None;
+    while let Some(last) = path.last() {
+        if path.len() > resource::MOST_ANCESTORS || is_enough(&path) {
+            break;
         }
+        let Some(parent) = named.take().unwrap_or_else(|| look(last).flatten()) else { break };
+        if !is_held_on(&parent) {
+            named = look(&parent);
+            if named.is_none() {
+                break;
+            }
+        }
+        path.push(parent);
     }
     path
 }

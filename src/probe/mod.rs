@@ -278,6 +278,7 @@ impl Drop for Locked {
 #[derive(Debug)]
 pub struct Reader<const N: usize> {
     snapshot: pg_sys::Snapshot,
+    epoch: Epoch,
     generation: u32,
     tables: [&'static Keyed; N],
     open: RefCell<[Open; N]>,
@@ -296,8 +297,8 @@ impl<const N: usize> Reader<N> {
             }
             let oids = known.map(|oid| oid.unwrap_or(pg_sys::InvalidOid));
             // SAFETY: a transaction is running; all of it is let go below, or when this is dropped.
-            let (open, snapshot) = unsafe { raw::enter(oids, generation) };
-            let reader = Reader { snapshot, generation, tables, open: RefCell::new(open) };
+            let (open, snapshot, epoch) = unsafe { raw::enter(oids, generation) };
+            let reader = Reader { snapshot, epoch, generation, tables, open: RefCell::new(open) };
             if !snapshot.is_null() {
                 return Ok(reader);
             }
@@ -308,8 +309,7 @@ impl<const N: usize> Reader<N> {
 
     /// What everything is read as of.
     pub fn epoch(&self) -> Epoch {
-        // SAFETY: registered as long as `self` lives.
-        Epoch::of(unsafe { &*self.snapshot })
+        self.epoch
     }
 
     /// Asks the table with this position for the row with this key. There is room for one row of a table at a time.
@@ -611,12 +611,16 @@ pub struct Epoch {
 }
 
 impl Epoch {
+    const NONE: Epoch = Epoch { ended: 0, command: 0 };
+
     pub fn now() -> Epoch {
         // SAFETY: a snapshot of this very moment, as in `Reader::new`, only looked at.
         Epoch::of(unsafe { &*pg_sys::GetNonHistoricCatalogSnapshot(pg_sys::InvalidOid) })
     }
 
+    /// Of a snapshot as it was taken. Postgres keeps the count where it may take the same one again, and sets it to 0 in a copy.
     fn of(snapshot: &pg_sys::SnapshotData) -> Epoch {
+        debug_assert_ne!(snapshot.snapXactCompletionCount, 0, "a snapshot that is no copy");
         Epoch { ended: snapshot.snapXactCompletionCount, command: snapshot.curcid }
     }
 }

@@ -4,7 +4,7 @@
 //! its errors jump over the functions of this file, so none of them may hold anything that is dropped: numbers,
 //! pointers and borrowed arrays only.
 
-use super::{LOCK, WATCHED};
+use super::{Epoch, LOCK, WATCHED};
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary as guarded;
 use std::ptr::null_mut;
@@ -137,16 +137,17 @@ unsafe fn lock_bare(oid: pg_sys::Oid) -> pg_sys::Relation {
 }
 
 /// Locks and opens these tables and takes a snapshot, which is null when some table is gone or is not what it was in
-/// this generation.
+/// this generation. Its epoch is read before it is registered: the copy that is registered does not tell it.
 ///
 /// # Safety
 /// A transaction is running. What was opened and taken is given to `leave`.
 pub unsafe fn enter<const N: usize>(
     tables: [pg_sys::Oid; N],
     generation: u32,
-) -> ([Open; N], pg_sys::Snapshot) {
+) -> ([Open; N], pg_sys::Snapshot, Epoch) {
     let mut open = [Open::NOTHING; N];
     let mut snapshot = null_mut();
+    let mut epoch = Epoch::NONE;
     // SAFETY: the caller's promise; nothing here is dropped. For a relation that is no catalogue this is always a new
     // snapshot, also in parallel mode and on a standby. Registered, so that it outlives later invalidation messages.
     unsafe {
@@ -157,11 +158,13 @@ pub unsafe fn enter<const N: usize>(
                 complete &= !open[at].table.is_null();
             }
             if complete && WATCHED.generation() == generation {
-                snapshot = RegisterSnapshot(GetNonHistoricCatalogSnapshot(pg_sys::InvalidOid));
+                let taken = GetNonHistoricCatalogSnapshot(pg_sys::InvalidOid);
+                epoch = Epoch::of(&*taken);
+                snapshot = RegisterSnapshot(taken);
             }
         });
     }
-    (open, snapshot)
+    (open, snapshot, epoch)
 }
 
 /// Closes and unlocks what is open, and lets go of the snapshot if there is one. Where the transaction ends with the

@@ -3,11 +3,10 @@
 //! There is one at most. What was in force is forgotten before another is entered, and comes back by nothing: entered in
 //! a subtransaction, a context goes when that is rolled back, and then there is none.
 
-use super::standing::Standing;
-use crate::authority;
+use super::standing::{Patience, Standing};
+use crate::authority::{self, Source};
 use crate::error::Failure;
 use crate::probe::Epoch;
-use keywright_core::resource::Resource;
 use pgrx::datum::Uuid;
 use pgrx::pg_sys;
 use std::cell::RefCell;
@@ -20,24 +19,42 @@ pub struct Context {
     pub user_id: Uuid,
     /// What was found out, and in which epoch.
     known: Option<(Epoch, Option<Standing>)>,
+    patience: Patience,
 }
 
 impl Context {
     pub fn new(key_id: String, user_id: Uuid) -> Context {
-        Context { key_id, user_id, known: None }
+        Context { key_id, user_id, known: None, patience: Patience::default() }
     }
 
-    /// How the key stands now; nothing when it is no longer live. What is remembered is used only while a new
-    /// snapshot would show the same.
+    /// How the key stands now; nothing when it is no longer live.
     pub fn standing(&mut self) -> Result<Option<&mut Standing>, Failure<'static>> {
+        self.refresh()?;
+        Ok(self.live())
+    }
+
+    /// What is remembered is used only while a new snapshot would show the same. Otherwise it is forgotten, and what
+    /// the key's standing was read from instead is handed on, so that one answer is of one moment.
+    fn refresh(&mut self) -> Result<Option<Source>, Failure<'static>> {
         let now = Epoch::now();
-        if self.known.as_ref().is_none_or(|(epoch, _)| *epoch != now) {
-            self.known = None;
-            let source = authority::source()?;
-            self.known = Some((source.epoch(), Standing::of(&self.key_id, &source)));
+        match &self.known {
+            Some((epoch, _)) if *epoch == now => Ok(None),
+            _ => self.look_again().map(Some),
         }
+    }
+
+    fn look_again(&mut self) -> Result<Source, Failure<'static>> {
+        if let Some((_, Some(standing))) = self.known.take() {
+            self.patience = standing.patience();
+        }
+        let source = authority::source()?;
+        self.known = Some((source.epoch(), Standing::of(&self.key_id, &source, self.patience)));
+        Ok(source)
+    }
+
+    fn live(&mut self) -> Option<&mut Standing> {
         let standing = self.known.as_mut().and_then(|(_, standing)| standing.as_mut());
-        Ok(standing.filter(|standing| standing.is_live()))
+        standing.filter(|standing| standing.is_live())
     }
 
     pub fn permits(
@@ -46,28 +63,15 @@ impl Context {
         kind: Option<&[u8]>,
         id: Option<&[u8]>,
     ) -> Result<bool, Failure<'static>> {
-        let Some(standing) = self.standing()? else { return Ok(false) };
-        match standing.permits(permission, kind, id)? {
-            Some(answer) => Ok(answer),
-            None => self.permits_afresh(permission, kind, id),
+        let source = self.refresh()?;
+        let Some(standing) = self.live() else { return Ok(false) };
+        if let Some(answer) = standing.permits(permission, kind, id, source.as_ref())? {
+            return Ok(answer);
         }
-    }
-
-    /// Without anything that is remembered, all under one snapshot: for when somebody committed between what was
-    /// remembered and the look-up of a resource.
-    fn permits_afresh(
-        &mut self,
-        permission: &[u8],
-        kind: Option<&[u8]>,
-        id: Option<&[u8]>,
-    ) -> Result<bool, Failure<'static>> {
-        let permission = authority::question(Some(permission))?;
-        let text = |text: Option<&[u8]>| text.and_then(|text| str::from_utf8(text).ok()).map(str::to_owned);
-        let (Some(kind), Some(id)) = (text(kind), text(id)) else { return Ok(false) };
-        let source = authority::source()?;
-        let standing = Standing::of(&self.key_id, &source).filter(Standing::is_live);
-        let path = authority::path(Some(Resource { kind, id }), &source);
-        Ok(standing.is_some_and(|standing| standing.covers(&permission, &path)))
+        // Somebody committed between what was remembered and the look-up of a resource.
+        let source = self.look_again()?;
+        let Some(standing) = self.live() else { return Ok(false) };
+        Ok(standing.permits(permission, kind, id, Some(&source))?.unwrap_or(false))
     }
 }
 

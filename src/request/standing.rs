@@ -18,6 +18,20 @@ const MOST_ANSWERS: usize = 250_000;
 const LOOKUPS: usize = 64;
 const TIMES: usize = 64;
 
+/// What is read at once has paid when one in so many was asked for.
+const WORTH: usize = 8;
+
+/// Look-ups after which everything is read. Where others keep committing, all of it is forgotten again before it has paid:
+/// then the next one waits for more look-ups, and finally for more than there is time for.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience(usize);
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience(LOOKUPS)
+    }
+}
+
 /// Permissions that are remembered; a policy names one or two.
 const MOST_PERMISSIONS: usize = 16;
 
@@ -33,6 +47,7 @@ pub struct Standing {
     limits: Limits,
     roles: Roles,
     asked: Vec<Asked>,
+    patience: Patience,
 }
 
 /// What is known of one permission.
@@ -48,6 +63,9 @@ struct Asked {
     answers: ByResource<Covered>,
     count: usize,
     lookups: usize,
+    /// How many were read before they were asked for, and how often an answer was there already.
+    read: usize,
+    served: usize,
     /// Look-ups after which to read everything.
     patience: usize,
     /// Everything that is permitted is among the answers.
@@ -80,7 +98,7 @@ fn reader() -> Result<Reader<2>, Failure<'static>> {
 
 impl Standing {
     /// Nothing when the key is not live.
-    pub fn of(key_id: &str, source: &Source) -> Option<Standing> {
+    pub fn of(key_id: &str, source: &Source, patience: Patience) -> Option<Standing> {
         api_key::look(source, key_id, |key, owner| Standing {
             epoch: source.epoch(),
             names: key.texts(api_key::column::SCOPES),
@@ -88,25 +106,32 @@ impl Standing {
             limits: Limits::of(key, source),
             roles: Roles::of_datum(owner, source),
             asked: Vec::new(),
+            patience,
         })
     }
 
-    pub fn covers(&self, permission: &Permission, path: &[Resource]) -> bool {
-        self.limits.in_scope(permission)
-            && self.limits.allow(permission, path)
-            && self.roles.cover(permission, path)
+    /// For when all of this is forgotten.
+    pub fn patience(&self) -> Patience {
+        let next = |asked: &Asked| match asked.read {
+            0 => self.patience.0,
+            read if asked.served * WORTH >= read => LOOKUPS,
+            _ => asked.patience,
+        };
+        Patience(self.asked.iter().map(next).max().unwrap_or(self.patience.0))
     }
 
     pub fn is_live(&self) -> bool {
         clock::now() < self.expires_at
     }
 
-    /// Nothing when a resource had to be looked up and the rest is of an earlier epoch.
+    /// Nothing when a resource had to be looked up and the rest is of an earlier epoch. That can not be where `source` is
+    /// given, which all of this was read from.
     pub fn permits(
         &mut self,
         permission: &[u8],
         kind: Option<&[u8]>,
         id: Option<&[u8]>,
+        source: Option<&Source>,
     ) -> Result<Option<bool>, Failure<'static>> {
         let at = match self.asked.iter().position(|asked| asked.text == permission) {
             Some(at) => at,
@@ -126,7 +151,9 @@ impl Standing {
         match (kind, id) {
             (None, None) => Ok(Some(asked.everywhere && limits.allow(&asked.permission, &[]))),
             (Some(kind), Some(id)) => match (str::from_utf8(kind), str::from_utf8(id)) {
-                (Ok(kind), Ok(id)) => Ok(asked.cover(limits, epoch, kind, id)?.map(Covered::is_full)),
+                (Ok(kind), Ok(id)) => {
+                    Ok(asked.cover(limits, (epoch, source), kind, id)?.map(Covered::is_full))
+                }
                 _ => Ok(Some(false)),
             },
             _ => Ok(Some(false)),
@@ -154,7 +181,9 @@ impl Standing {
             answers: ByResource::new(),
             count: 0,
             lookups: 0,
-            patience: LOOKUPS,
+            read: 0,
+            served: 0,
+            patience: self.patience.0,
             complete: false,
         })
     }
@@ -165,7 +194,7 @@ impl Asked {
     fn cover(
         &mut self,
         limits: &Limits,
-        epoch: Epoch,
+        (epoch, source): (Epoch, Option<&Source>),
         kind: &str,
         id: &str,
     ) -> Result<Option<Covered>, Failure<'static>> {
@@ -175,44 +204,58 @@ impl Asked {
             return Ok(Some(own));
         }
         if let Some(known) = get(&self.answers, kind, id) {
+            self.served += 1;
             return Ok(Some(*known));
         }
         if self.complete {
+            self.served += 1;
             return Ok(Some(own));
+        }
+        self.lookups += 1;
+        if let Some(source) = source {
+            return Ok(Some(self.look_up(limits, (source, authority::RESOURCES), kind, id).unwrap_or(own)));
         }
         let reader = reader()?;
         if reader.epoch() != epoch {
             return Ok(None);
         }
-        self.lookups += 1;
         if self.lookups >= self.patience {
             self.patience = self.lookups * 4;
             self.complete = self.read_all(limits, &reader);
         }
-        Ok(Some(self.look_up(limits, &reader, kind, id)))
+        Ok(Some(self.look_up(limits, (&reader, BY_ID), kind, id).unwrap_or(own)))
     }
 
-    /// Goes up only as far as it takes.
-    fn look_up(&mut self, limits: &Limits, reader: &Reader<2>, kind: &str, id: &str) -> Covered {
+    /// Goes up only as far as it takes. Nothing when it is not registered: that lies below nothing, nothing lies below it, and it is
+    /// not remembered.
+    fn look_up<const N: usize>(
+        &mut self,
+        limits: &Limits,
+        (reader, table): (&Reader<N>, usize),
+        kind: &str,
+        id: &str,
+    ) -> Option<Covered> {
+        let mut parent = resource::look(reader, table, kind, id)?;
         let mut path = vec![(kind.to_owned(), id.to_owned(), self.own(limits, kind, id))];
         let mut above = Covered::default();
-        while let Some((kind, id, own)) = path.last() {
-            if own.is_full() || path.len() > resource::MOST_ANCESTORS {
-                break;
-            }
-            let Some(parent) = resource::parent(reader, BY_ID, kind, id) else { break };
-            if let Some(known) = get(&self.answers, &parent.kind, &parent.id) {
+        while let Some(Resource { kind, id }) = parent.take() {
+            if let Some(known) = get(&self.answers, &kind, &id) {
                 above = *known;
                 break;
             }
-            let own = self.own(limits, &parent.kind, &parent.id);
-            path.push((parent.kind, parent.id, own));
+            let own = self.own(limits, &kind, &id);
+            // A role is held on what is there; an allow-list names anything.
+            if !own.is_full() || get(&self.places, &kind, &id).is_none() {
+                let Some(next) = resource::look(reader, table, &kind, &id) else { break };
+                parent = next.filter(|_| !own.is_full() && path.len() <= resource::MOST_ANCESTORS);
+            }
+            path.push((kind, id, own));
         }
         while let Some((kind, id, own)) = path.pop() {
             above = above.and(own);
             self.remember(kind, id, above);
         }
-        above
+        Some(above)
     }
 
     /// Reads what lies below everything that is held, or allowed where all is held. False when that is too
@@ -224,8 +267,9 @@ impl Asked {
         // Types of which some resource is a parent.
         let mut parents = HashMap::new();
         for root in roots {
-            let covered = self.look_up(limits, reader, &root.kind, &root.id);
-            below.push((root, covered, 0));
+            if let Some(covered) = self.look_up(limits, (reader, BY_ID), &root.kind, &root.id) {
+                below.push((root, covered, 0));
+            }
         }
         while let Some((at, above, depth)) = below.pop() {
             let mut children = Vec::new();
@@ -235,6 +279,7 @@ impl Asked {
                     return false;
                 }
                 left -= 1;
+                self.read += 1;
                 let covered = above.and(self.own(limits, &child.kind, &child.id));
                 let is_parent = match parents.get(&child.kind) {
                     Some(&known) => known,

@@ -33,14 +33,24 @@ mod column {
 
 pub use keywright_core::resource::{MOST_ANCESTORS, ORGANIZATION};
 
-/// The parent of a resource, if both are there.
-pub fn parent<const N: usize>(reader: &Reader<N>, table: usize, kind: &str, id: &str) -> Option<Resource> {
+/// What a resource names as its parent; nothing when it is not registered. A parent may not be.
+pub fn look<const N: usize>(
+    reader: &Reader<N>,
+    table: usize,
+    kind: &str,
+    id: &str,
+) -> Option<Option<Resource>> {
     let datum = |text: &str| text.into_datum().unwrap_or(pg_sys::Datum::null());
     reader.find_pair(table, [datum(kind), datum(id)], |row| {
         let row = row?;
-        let kind = row.text(column::PARENT_TYPE)?.to_owned();
-        Some(Resource { kind, id: row.text(column::PARENT_ID)?.to_owned() })
+        let parent = row.text(column::PARENT_TYPE).zip(row.text(column::PARENT_ID));
+        Some(parent.map(|(kind, id)| Resource { kind: kind.to_owned(), id: id.to_owned() }))
     })
+}
+
+/// The parent of a resource, if there are both.
+pub fn parent<const N: usize>(reader: &Reader<N>, table: usize, kind: &str, id: &str) -> Option<Resource> {
+    look(reader, table, kind, id).flatten()
 }
 
 /// True when any resource of this type is a parent.
