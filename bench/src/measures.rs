@@ -85,6 +85,7 @@ pub fn all(file: &Path) {
     measure("outcomes", &outcomes);
     measure("batches", &batches);
     measure("authorization", &authorization);
+    measure("row security", &row_security);
     measure("pages", &pages);
     measure("minting", &minting);
     measure("purging", &purging);
@@ -417,6 +418,83 @@ fn authorization() -> Vec<Figure> {
             Bound::Least(0.7),
         )
         .rates(rates.rate(0), rates.rate(1)),
+    ]
+}
+
+const POLICIES: &str = "policies";
+
+/// Policies that ask for the resource of each of 100,000 rows, each query in a transaction of its own.
+fn row_security() -> Vec<Figure> {
+    keys::database(POLICIES, 1, 0);
+    let mut client = connect(POLICIES);
+    client
+        .batch_execute(
+            "SET session_replication_role = replica;
+             INSERT INTO keywright.resources (type, id) SELECT 'organization', 'o' || n FROM generate_series(0, 9) AS n;
+             INSERT INTO keywright.resources (type, id, parent_type, parent_id)
+               SELECT 'project', 'p' || n, 'organization', 'o' || n % 10 FROM generate_series(1, 100000) AS n;
+             RESET session_replication_role;
+             CREATE TABLE by_setting AS
+               SELECT 'p' || n AS project, 'o' || n % 10 AS organization, 'a body of some length'::text AS body
+                 FROM generate_series(1, 100000) AS n;
+             CREATE TABLE by_request AS TABLE by_setting;
+             CREATE TABLE by_user AS TABLE by_setting;
+             ALTER TABLE by_setting ENABLE ROW LEVEL SECURITY;
+             ALTER TABLE by_request ENABLE ROW LEVEL SECURITY;
+             ALTER TABLE by_user ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY p ON by_setting USING (organization = current_setting('app.organization'));
+             CREATE POLICY p ON by_request USING (keywright.is_permitted('project:read', 'project', project));
+             CREATE POLICY p ON by_user USING (keywright.has_permission('one', 'project:read', 'project', project));
+             CREATE TABLE noise (n integer);
+             CREATE ROLE bench_web;
+             GRANT SELECT ON by_setting, by_request, by_user TO bench_web;
+             SELECT keywright.grant_access('bench_web', 'verifier'), keywright.ensure_user('one', '');
+             SELECT keywright.bind_role('one', 'project-viewer', 'organization', 'o1');",
+        )
+        .expect("policies");
+    client.batch_execute("VACUUM ANALYZE").expect("vacuum");
+    let minted = client.query_one("SELECT token FROM keywright.mint_api_key('one', 'k')", &[]);
+    let token: String = minted.expect("a token").get(0);
+    let variant = |name, table: &str| {
+        let mut session = Session::new(POLICIES);
+        session.pin("0");
+        session.execute(
+            "SET ROLE bench_web; SET max_parallel_workers_per_gather = 0; SET app.organization = 'o1'",
+        );
+        let query = format!(
+            "BEGIN; SELECT keywright.begin_request('{token}'); SELECT count(body) FROM {table}; COMMIT"
+        );
+        Variant::new(name, 1, move |calls| {
+            for _ in 0..calls {
+                session.execute(&query);
+            }
+        })
+    };
+    let asked = "a policy with is_permitted, 100,000 rows, each its own resource";
+    let quiet = interleave(vec![variant("is_permitted", "by_request"), variant("setting", "by_setting")], 21);
+    let end = AtomicBool::new(false);
+    let busy = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut client = connect(POLICIES);
+            while !end.load(Ordering::Relaxed) {
+                client.batch_execute("INSERT INTO noise VALUES (1)").expect("a commit");
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let busy = interleave(vec![variant("is_permitted", "by_request"), variant("user", "by_user")], 5);
+        end.store(true, Ordering::Relaxed);
+        busy
+    });
+    vec![
+        Figure::new(asked, "a column compared with current_setting", quiet.ratio(0, 1), Bound::Least(0.2))
+            .rates(quiet.rate(0) * 100_000.0, quiet.rate(1) * 100_000.0),
+        Figure::new(
+            &format!("{asked}, a commit every 10 ms"),
+            "a policy with has_permission",
+            busy.ratio(0, 1),
+            Bound::Least(0.5),
+        )
+        .rates(busy.rate(0) * 100_000.0, busy.rate(1) * 100_000.0),
     ]
 }
 
