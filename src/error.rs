@@ -506,7 +506,7 @@ impl Failure<'_> {
             Failure::NotSuchATrigger => parts(
                 Code::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
                 "track_resource was not called as a trigger it can be".into(),
-                "It is for AFTER INSERT, UPDATE and DELETE triggers FOR EACH ROW, or FOR EACH STATEMENT with transition tables, and takes 2 to 4 arguments: type, id column, parent column, name column.",
+                "It is for AFTER triggers FOR EACH STATEMENT, with the transition tables that their event has, and takes 2 to 4 arguments: type, id column, parent column, name column.",
                 "Let keywright.track_table create the triggers.",
             ),
             Failure::NotAnAuditTrigger => parts(

@@ -8,6 +8,7 @@ use pgrx::{FromDatum, PgBuiltInOids, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::{CString, c_char};
+use std::ptr::{null, null_mut};
 
 pub type Arg<'a> = DatumWithOid<'a>;
 
@@ -144,7 +145,11 @@ pub fn count(sql: &'static str, args: &[Arg]) -> u64 {
 
 /// As `read`, planned for this call: for lists of any length, and statements put together with quoted
 /// identifiers. Sees what the command that is running has written.
-pub fn read_once<T>(sql: &str, args: &[Arg], mut each: impl FnMut(&Row) -> T) -> Vec<T> {
+pub fn read_once<T>(
+    sql: &(impl AsRef<[u8]> + ?Sized),
+    args: &[Arg],
+    mut each: impl FnMut(&Row) -> T,
+) -> Vec<T> {
     let mut rows = Vec::new();
     run(
         || prepare(sql, &types(args)),
@@ -182,6 +187,22 @@ pub fn write_in_trigger(trigger: &pg_sys::TriggerData, sql: &'static str, args: 
     };
     let _plans = ByIndex::plan();
     run(registered, args, latest(), false, |_, _| ());
+}
+
+/// Runs a statement that touches no row. The triggers it fires are queued behind those of the statement whose trigger is
+/// running, as those of a foreign key's action are.
+pub fn queue_triggers(sql: &'static str) {
+    let plan = kept_plan(sql, &[]);
+    // SAFETY: connected before and finished after; the plan takes no arguments; a trigger FOR EACH STATEMENT is running,
+    // so there is a queue.
+    let code = unsafe {
+        pg_sys::SPI_connect();
+        let code =
+            pg_sys::SPI_execute_snapshot(plan(), null_mut(), null(), latest(), null_mut(), false, false, 0);
+        pg_sys::SPI_finish();
+        code
+    };
+    assert!(code >= 0, "statement failed with SPI code {code}");
 }
 
 /// Runs a utility statement, such as GRANT, whose text was put together with quoted identifiers, which may be in any
@@ -248,7 +269,7 @@ fn run(
             values.as_mut_ptr(),
             nulls.as_ptr(),
             snapshot,
-            std::ptr::null_mut(),
+            null_mut(),
             read_only,
             true,
             0,

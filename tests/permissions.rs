@@ -407,7 +407,7 @@ fn a_virtual_column_is_refused() {
         "42804"
     );
     assert_eq!(code(&mut client, "SELECT keywright.track_table('public.t', 'project', 'parent')"), "42804");
-    client.batch_execute("CREATE TRIGGER t AFTER INSERT ON public.t FOR EACH ROW EXECUTE FUNCTION keywright.track_resource('project', 'parent')").unwrap();
+    client.batch_execute("CREATE TRIGGER t AFTER INSERT ON public.t REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION keywright.track_resource('project', 'parent')").unwrap();
     assert_eq!(code(&mut client, "INSERT INTO public.t VALUES ('1', 'A')"), "42804");
     client.batch_execute("DROP TRIGGER t ON public.t; SELECT keywright.track_table('public.t', 'project', 's'); INSERT INTO public.t VALUES ('1', 'A')").unwrap();
     assert_eq!(

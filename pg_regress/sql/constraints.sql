@@ -79,7 +79,6 @@ INSERT INTO keywright.gateway_keys (name, secret_prefix, hashed_secret) VALUES (
 ROLLBACK;
 BEGIN;
 SET LOCAL session_replication_role = replica;
-ALTER TABLE keywright.gateway_keys DISABLE TRIGGER replicated;
 INSERT INTO keywright.gateway_keys (name, secret_prefix, hashed_secret) VALUES ('taken', 'kwg_byhand1', sha256('2'));
 ROLLBACK;
 \set VERBOSITY default

@@ -151,10 +151,10 @@ CREATE FUNCTION keywright.delete_resource(
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'delete_resource_wrapper';
 COMMENT ON FUNCTION keywright.delete_resource(text, text, boolean, text) IS
-'Deletes a resource and the role bindings on it, in one transaction. A resource that is made again under the same id starts without bindings.
+'Deletes a resource with the role bindings on it and the entries of allow-lists that name it, in one transaction. A resource that is made again under the same id starts without them.
 Arguments: type; id; with_children (also delete all that lies below it); managed_by (the calling reconciler: what belongs to another one is refused, below it too; null: nobody is asked).
 Result: true when this call deleted it, false when there is no such resource or type.
-Errors: 22023 malformed argument; 42710 it belongs to another manager; 23503 the resource has children and with_children is false.
+Errors: 22023 malformed argument; 42710 it belongs to another manager; 23503 the resource has children and with_children is false; 40001 try again (in REPEATABLE READ).
 Example: SELECT keywright.delete_resource(''project'', ''rockets'');';
 
 CREATE FUNCTION keywright.list_resources(
@@ -182,10 +182,20 @@ CREATE FUNCTION keywright.track_resource() RETURNS trigger
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'track_resource_wrapper';
 COMMENT ON FUNCTION keywright.track_resource() IS
-'Trigger function: keeps the resources of one type equal to the rows of an application''s table. track_table creates the triggers; one AFTER INSERT OR UPDATE OR DELETE ... FOR EACH ROW trigger works too, is slower for many rows at once, and where ids trade places leaves bindings with the id.
+'Trigger function: keeps the resources of one type equal to the rows of an application''s table. track_table creates the triggers.
 Arguments: type; the column with the id (uuid, smallint, integer, bigint, text or varchar, or a domain over these); the column with the parent''s id, or empty; the column with the name, or empty.
 Errors: 39P01 not called as such a trigger; 42704 no such type; 42703 no such column; 42804 the column''s type is not supported; 23502 an id is null; 23514 resources_id_check; 22023 a circle, or more than 16 ancestors; 42710 a resource that would change belongs to a manager; 55000 TRUNCATE, which is refused: use DELETE.
-Example: CREATE TRIGGER follow AFTER INSERT OR UPDATE OR DELETE ON projects FOR EACH ROW EXECUTE FUNCTION keywright.track_resource(''project'', ''id'', ''organization_id'', ''title'');';
+Example: SELECT * FROM keywright.track_table(''projects'', ''project'', ''id'', ''organization_id'', ''title'');';
+
+-- Queued behind the triggers of a statement on a tracked table, by a statement that touches no row.
+CREATE FUNCTION keywright._judge_depth() RETURNS trigger
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'judge_depth_wrapper';
+COMMENT ON FUNCTION keywright._judge_depth() IS
+'Internal. Trigger function: refuses a circle, and more than 16 ancestors, when a statement on a tracked table is over.';
+CREATE TRIGGER resources_depth AFTER UPDATE OF type ON keywright.resources
+  FOR EACH STATEMENT EXECUTE FUNCTION keywright._judge_depth();
+COMMENT ON TRIGGER resources_depth ON keywright.resources IS 'Refuses a circle, and more than 16 ancestors, when a statement on a tracked table is over.';
 
 CREATE FUNCTION keywright._require_trackable(tracked regclass, column_name text) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -198,6 +208,31 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalo
 AS 'MODULE_PATHNAME', 'note_tracked_wrapper';
 COMMENT ON FUNCTION keywright._note_tracked(regclass, text) IS
 'Internal. Notes that a table is tracked, when this transaction made a trigger of keywright on it.';
+
+CREATE FUNCTION keywright._require_only_table(tracked regclass, type text) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  other regclass;
+BEGIN
+  -- Of two callers one waits here, and then sees the triggers that the other has made.
+  PERFORM FROM keywright.resource_types AS t WHERE t.type = _require_only_table.type COLLATE "C" FOR NO KEY UPDATE;
+  SELECT coalesce(pg_partition_root(t.tgrelid), t.tgrelid) INTO other
+    FROM pg_trigger AS t
+   WHERE t.tgfoid = 'keywright.track_resource()'::regprocedure
+     AND encode(substring(t.tgargs, 1, position(decode('00', 'hex') IN t.tgargs) - 1), 'escape') = _require_only_table.type
+     AND coalesce(pg_partition_root(t.tgrelid), t.tgrelid) <> coalesce(pg_partition_root(tracked), tracked)
+   LIMIT 1;
+  IF FOUND THEN
+    PERFORM keywright._refuse('42710', '', '',
+      format('resource type "%s" follows table %s', type, other),
+      'One table decides which resources of a type there are.',
+      format('Register a type of its own for table %s, or drop the triggers keywright_track_* of table %s.', tracked, other));
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION keywright._require_only_table(regclass, text) IS
+'Internal. 42710 when another table decides which resources of the type there are; holds the type.';
 
 -- Invoker on purpose: what it does to the caller's table, it does with the caller's rights.
 CREATE FUNCTION keywright.track_table(
@@ -244,6 +279,9 @@ BEGIN
                 WHERE t.tgrelid = wanted.relation AND t.tgname = wanted.name
                   AND t.tgfoid = 'keywright.track_resource()'::regprocedure);
     IF change IS NULL OR change = 'updated' THEN
+      IF outcome = 'unchanged' THEN
+        PERFORM keywright._require_only_table(tracked, type);
+      END IF;
       EXECUTE format('CREATE OR REPLACE TRIGGER %I %s ON %s %s EXECUTE FUNCTION keywright.track_resource(%s)',
         wanted.name, wanted.event, wanted.relation, wanted.level, quoted);
       EXECUTE format('ALTER TABLE %s ENABLE TRIGGER %I', wanted.relation, wanted.name);
@@ -256,14 +294,15 @@ BEGIN
   EXECUTE format(
     'SELECT coalesce(sum(keywright.ensure_resources($1, b.ids, b.parent_ids, b.names)), 0)
        FROM (SELECT array_agg(r.id) AS ids, %s AS parent_ids, %s AS names
-               FROM (SELECT t.%I::text AS id, %s AS parent_id, %s AS name, row_number() OVER () / 10000 AS batch FROM %s AS t) AS r
+               FROM (SELECT t.%I::text AS id, %s AS parent_id, %s AS name, row_number() OVER () / 10000 AS batch FROM %s%s AS t) AS r
               GROUP BY r.batch) AS b',
     CASE WHEN columns[1] IS NULL THEN 'NULL::text[]' ELSE 'array_agg(r.parent_id)' END,
     CASE WHEN columns[2] IS NULL THEN 'NULL::text[]' ELSE 'array_agg(r.name)' END,
     id_column,
     CASE WHEN columns[1] IS NULL THEN 'NULL::text' ELSE format('t.%I::text', columns[1]) END,
     CASE WHEN columns[2] IS NULL THEN 'NULL::text' ELSE format('t.%I::text', columns[2]) END,
-    tracked) INTO resources_changed USING type;
+    CASE WHEN (SELECT c.relkind FROM pg_class AS c WHERE c.oid = tracked) <> 'p' THEN 'ONLY ' END, tracked)
+    INTO resources_changed USING type;
   IF outcome = 'unchanged' AND resources_changed > 0 THEN
     outcome := 'updated';
   END IF;
@@ -271,9 +310,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION keywright.track_table(regclass, text, text, text, text) IS
-'Lets an application''s own table decide which resources of a type exist: creates the triggers keywright_track_* on it, and registers the rows that are there. From then on INSERT, COPY, UPDATE (also of the id, which takes the bindings along, and of the parent) and DELETE (also by ON DELETE CASCADE, which takes the bindings away) are followed in the same statement. TRUNCATE is refused. Calling it again registers what is missing: after a restore, and after a partition was added. The triggers stay when the capability of who made them is revoked: drop them to end it.
+'Lets an application''s own table decide which resources of a type exist: creates the triggers keywright_track_* on it, and registers the rows that are there. From then on INSERT, COPY, UPDATE, MERGE and DELETE, also by ON DELETE CASCADE, are followed in the same statement. When all its triggers have run, the resources are what the rows are. An id that a statement deletes or changes loses the role bindings on it and its entries in allow-lists, whatever row has the id afterwards. Where an UPDATE of ids ends role bindings, a WARNING says how many. TRUNCATE is refused. One table decides a type; of a table that others inherit from, its own rows count. Calling it again registers what is missing: after a restore, and after a partition was added. The triggers stay when the capability of who made them is revoked: drop them to end it.
 Runs with the rights of the caller, who must own the table; the caller needs the capability reconciler or admin.
-Arguments: tracked; type (registered); id_column, parent_column and name_column (parent_column null: no parents are kept; name_column null: no names).
+Arguments: tracked; type (registered); id_column (a key that does not change), parent_column and name_column (parent_column null: no parents are kept; name_column null: no names).
 Result: outcome created, updated or unchanged; resources_changed (resources made or changed by this call).
-Errors: those of track_resource; 42501 the caller is not the owner, or row security would hide rows from it.
+Errors: those of track_resource; 42710 another table decides the type; 42501 the caller is not the owner, or row security would hide rows from it.
 Example: SELECT * FROM keywright.track_table(''projects'', ''project'', ''id'', ''organization_id'', ''title'');';

@@ -85,7 +85,7 @@ CREATE TABLE keywright.role_bindings (
   managed_by text,
   created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   CONSTRAINT role_bindings_resource_fkey FOREIGN KEY (resource_type, resource_id)
-    REFERENCES keywright.resources (type, id) ON UPDATE CASCADE ON DELETE CASCADE,
+    REFERENCES keywright.resources (type, id) ON DELETE CASCADE,
   CONSTRAINT role_bindings_scope_columns_check CHECK (
     (scope OPERATOR(pg_catalog.=) 'global' AND pg_catalog.num_nonnulls(resource_type, resource_id) OPERATOR(pg_catalog.=) 0)
     OR (scope OPERATOR(pg_catalog.<>) 'global' AND pg_catalog.num_nonnulls(resource_type, resource_id) OPERATOR(pg_catalog.=) 2)),
@@ -103,7 +103,7 @@ COMMENT ON COLUMN keywright.role_bindings.user_id IS 'The holder. Deleting the u
 COMMENT ON COLUMN keywright.role_bindings.role IS 'The role. One that is held can not be deleted.';
 COMMENT ON COLUMN keywright.role_bindings.scope IS 'global or resource.';
 COMMENT ON COLUMN keywright.role_bindings.resource_type IS 'The resource''s type; null for global.';
-COMMENT ON COLUMN keywright.role_bindings.resource_id IS 'The resource; null for global. Deleting it takes its bindings away, a new id takes them along.';
+COMMENT ON COLUMN keywright.role_bindings.resource_id IS 'The resource; null for global. Deleting it takes its bindings away.';
 COMMENT ON COLUMN keywright.role_bindings.granted_by IS 'The user who granted it; null when the caller did.';
 COMMENT ON COLUMN keywright.role_bindings.standing IS 'Made by ensure_system_user, which alone may take it away again by itself.';
 COMMENT ON COLUMN keywright.role_bindings.managed_by IS 'The reconciler that owns this binding.';

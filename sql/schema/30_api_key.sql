@@ -18,7 +18,7 @@ CREATE TABLE keywright.api_keys (
       pg_catalog.cardinality(scopes) OPERATOR(pg_catalog.>=) 1 AND pg_catalog.cardinality(scopes) OPERATOR(pg_catalog.<=) 128),
   allow_list text[] NOT NULL
     CONSTRAINT api_keys_allow_list_check CHECK (
-      pg_catalog.cardinality(allow_list) OPERATOR(pg_catalog.>=) 1 AND pg_catalog.cardinality(allow_list) OPERATOR(pg_catalog.<=) 128),
+      pg_catalog.cardinality(allow_list) OPERATOR(pg_catalog.<=) 128),
   lifetime interval NOT NULL,
   created_at timestamptz NOT NULL,
   revoke_reason text,
@@ -37,6 +37,8 @@ CREATE INDEX api_keys_managed_idx ON keywright.api_keys (managed_by)
   WHERE managed_by IS NOT NULL AND revoked_at IS NULL AND superseded_at IS NULL;
 CREATE INDEX api_keys_expires_at_idx ON keywright.api_keys (expires_at);
 CREATE INDEX api_keys_revoked_at_idx ON keywright.api_keys (revoked_at) WHERE revoked_at IS NOT NULL;
+CREATE INDEX api_keys_allow_list_idx ON keywright.api_keys USING gin (allow_list COLLATE pg_catalog."C")
+  WHERE revoked_at IS NULL AND allow_list OPERATOR(pg_catalog.<>) '{*:*}'::text[];
 ALTER TABLE keywright.api_keys ENABLE ROW LEVEL SECURITY;
 SELECT pg_catalog.pg_extension_config_dump('keywright.api_keys', '');
 
@@ -49,7 +51,7 @@ COMMENT ON COLUMN keywright.api_keys.hashed_secret IS 'SHA-256 of the 22-charact
 COMMENT ON COLUMN keywright.api_keys.expires_at IS 'The key is dead from this moment on.';
 COMMENT ON COLUMN keywright.api_keys.revoked_at IS 'When the key was revoked; final.';
 COMMENT ON COLUMN keywright.api_keys.scopes IS 'What the key may do: permissions type:action, and names of scopes.';
-COMMENT ON COLUMN keywright.api_keys.allow_list IS 'What the key may be used on: entries type:id.';
+COMMENT ON COLUMN keywright.api_keys.allow_list IS 'What the key may be used on: entries type:id. An entry goes with its resource; none: the key may be used on nothing.';
 COMMENT ON COLUMN keywright.api_keys.lifetime IS 'The lifetime asked for; a rotation gives the successor the same.';
 COMMENT ON COLUMN keywright.api_keys.created_at IS 'When the key was minted.';
 COMMENT ON COLUMN keywright.api_keys.revoke_reason IS 'Why the key was revoked, in the words of who did it.';
@@ -64,12 +66,13 @@ COMMENT ON CONSTRAINT api_keys_key_id_check ON keywright.api_keys IS 'The form o
 COMMENT ON CONSTRAINT api_keys_user_id_fkey ON keywright.api_keys IS 'A key belongs to a user; the row of a deleted user stays.';
 COMMENT ON CONSTRAINT api_keys_expires_at_check ON keywright.api_keys IS 'Every key expires.';
 COMMENT ON CONSTRAINT api_keys_scopes_check ON keywright.api_keys IS '1 to 128 scopes; none would mean nothing.';
-COMMENT ON CONSTRAINT api_keys_allow_list_check ON keywright.api_keys IS '1 to 128 entries; none would mean nothing.';
+COMMENT ON CONSTRAINT api_keys_allow_list_check ON keywright.api_keys IS 'At most 128 entries. With none left the key is good for nothing.';
 COMMENT ON INDEX keywright.api_keys_pkey IS 'Verification finds a key by it.';
 COMMENT ON INDEX keywright.api_keys_user_id_idx IS 'The keys of a user, in pages.';
 COMMENT ON INDEX keywright.api_keys_managed_idx IS 'Those that hold a name and belong to a manager.';
 COMMENT ON INDEX keywright.api_keys_expires_at_idx IS 'For the purge of expired keys.';
 COMMENT ON INDEX keywright.api_keys_revoked_at_idx IS 'For the purge of revoked keys.';
+COMMENT ON INDEX keywright.api_keys_allow_list_idx IS 'The keys that name a resource which is deleted.';
 
 CREATE FUNCTION keywright._api_keys_row_check() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -94,9 +97,9 @@ BEGIN
   ELSIF cardinality(new.scopes) NOT BETWEEN 1 AND 128 THEN
     PERFORM keywright._refuse('23514', 'api_keys', 'api_keys_scopes_check',
       'an API key has too few or too many scopes', 'A key has 1 to 128 scopes.', hint);
-  ELSIF cardinality(new.allow_list) NOT BETWEEN 1 AND 128 THEN
+  ELSIF cardinality(new.allow_list) > 128 THEN
     PERFORM keywright._refuse('23514', 'api_keys', 'api_keys_allow_list_check',
-      'the allow-list of an API key is too short or too long', 'An allow-list has 1 to 128 entries.', hint);
+      'the allow-list of an API key is too long', 'An allow-list has at most 128 entries.', hint);
   ELSIF NOT isfinite(new.expires_at) THEN
     PERFORM keywright._refuse('23514', 'api_keys', 'api_keys_expires_at_check',
       'expiry of an API key is not finite', 'Every key expires.', hint);
@@ -118,7 +121,6 @@ CREATE TRIGGER api_keys_insert_check BEFORE INSERT ON keywright.api_keys
     AND new.key_id OPERATOR(pg_catalog.~) '^[0-9A-Za-z]{10}$'
     AND pg_catalog.cardinality(new.scopes) OPERATOR(pg_catalog.>=) 1
     AND pg_catalog.cardinality(new.scopes) OPERATOR(pg_catalog.<=) 128
-    AND pg_catalog.cardinality(new.allow_list) OPERATOR(pg_catalog.>=) 1
     AND pg_catalog.cardinality(new.allow_list) OPERATOR(pg_catalog.<=) 128
     AND pg_catalog.isfinite(new.expires_at)
     AND pg_catalog.num_nulls(new.user_id, new.lifetime, new.created_at) OPERATOR(pg_catalog.=) 0) IS NOT TRUE)
@@ -127,6 +129,34 @@ CREATE TRIGGER api_keys_update_check BEFORE UPDATE ON keywright.api_keys
   FOR EACH ROW WHEN (NOT keywright._writing()) EXECUTE FUNCTION keywright._api_keys_row_check();
 COMMENT ON TRIGGER api_keys_insert_check ON keywright.api_keys IS 'Refuses a malformed row written by hand without printing it.';
 COMMENT ON TRIGGER api_keys_update_check ON keywright.api_keys IS 'The same for a change, and keeps a revoked key revoked.';
+
+-- By whatever way a resource goes. Keys are locked in one order, as by whoever else changes many.
+CREATE FUNCTION keywright._end_allow_list_entries() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+AS $$
+BEGIN
+  LOOP
+    UPDATE keywright.api_keys AS k
+       SET allow_list = ARRAY(
+             SELECT e.entry FROM unnest(k.allow_list) WITH ORDINALITY AS e (entry, n)
+              WHERE NOT EXISTS (SELECT FROM old_rows AS r WHERE r.type || ':' || r.id = e.entry COLLATE "C")
+              ORDER BY e.n)
+      FROM (SELECT l.key_id FROM keywright.api_keys AS l
+             WHERE l.revoked_at IS NULL AND l.allow_list <> '{*:*}'::text[]
+               AND l.allow_list COLLATE "C" && ARRAY(SELECT r.type || ':' || r.id FROM old_rows AS r)
+             ORDER BY l.key_id FOR UPDATE) AS named
+     WHERE k.key_id = named.key_id;
+    -- A rotation that was waited for has made another key with the same list.
+    EXIT WHEN NOT FOUND;
+  END LOOP;
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION keywright._end_allow_list_entries() IS
+'Internal. Trigger function: what names a deleted resource goes from the allow-lists of API keys.';
+CREATE TRIGGER resources_end_allow_list_entries AFTER DELETE ON keywright.resources
+  REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION keywright._end_allow_list_entries();
+COMMENT ON TRIGGER resources_end_allow_list_entries ON keywright.resources IS 'An entry of an allow-list goes with its resource.';
 
 CREATE FUNCTION keywright._mint_api_key(
   username text, name text, scopes text[], allow_list text[], lifetime interval, managed_by text,

@@ -65,6 +65,7 @@ SELECT f.signature, c.capability
     ('delete_user(text,text)',                                           '{reconciler}'),
     ('_require_name(text,text)',                                         '{reconciler}'),
     ('_require_trackable(regclass,text)',                                '{reconciler}'),
+    ('_require_only_table(regclass,text)',                               '{reconciler}'),
     ('_note_tracked(regclass,text)',                                     '{reconciler}'),
     ('_grant_authenticator(text,text,text,text[],text[],boolean,text)',  '{reconciler}'),
     ('preflight_authenticator(text,text,text[],text[])',                 '{auditor,reconciler}'),

@@ -259,7 +259,9 @@ fn updated(audited: &Audited, names: &[String]) -> String {
     let changed: Vec<String> = names
         .iter()
         // What a function changes says enough; who changes nothing else by hand does so on purpose.
-        .filter(|name| !["updated_at", "status_changed_at"].contains(&name.as_str()) || !spi::writing())
+        .filter(|name| {
+            !["updated_at", "status_changed_at", "end_changed_at"].contains(&name.as_str()) || !spi::writing()
+        })
         .map(|name| format!("CASE WHEN o.{name} IS DISTINCT FROM n.{name} THEN '{name}' END"))
         .collect();
     let key = key[0];

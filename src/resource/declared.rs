@@ -1,7 +1,8 @@
 //! Resources as a manifest has them, many in one statement.
 
+use super::depth::require_shallow;
 use super::kind::Kind;
-use super::store::{Stored, Wanted, remove, require_shallow, store, tracked_types};
+use super::store::{Stored, Wanted, remove, store, tracked_types};
 use crate::error::Failure;
 use crate::spi;
 use keywright_core::manifest::state::{self, Owner};

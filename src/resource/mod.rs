@@ -3,6 +3,7 @@
 //! Lock order: the type, then resources.
 
 pub mod declared;
+mod depth;
 mod ensure;
 pub mod kind;
 pub mod store;

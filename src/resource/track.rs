@@ -1,21 +1,26 @@
 //! track_resource: the resources of one type follow the rows of an application's own table.
 //!
+//! Two rules. An id that a statement deletes or changes loses what was bound to it, whatever comes in its place. And when
+//! all triggers of the statement have run, the resources are what the rows are; no earlier does anybody ask how deep they
+//! lie (`depth`).
+//!
 //! The function runs with the extension owner's rights and must not run anything of the application's with them. So
 //! it reads the rows of the statement itself, takes only types of Postgres's own, whose output functions are
 //! Postgres's own too, and asks the table with the rights of the table's owner.
 
+use super::depth;
 use super::kind::Kind as Type;
-use super::store::{Stored, Wanted, changed, remove, rename, require_shallow, require_unmanaged, store};
+use super::store::{
+    Stored, Wanted, changed, hold_bound, remove, require_unmanaged, root_and_args, store, store_new,
+};
 use crate::error::Failure;
 use crate::record::Nothing;
 use crate::{args, audit, spi};
 use keywright_core::text::Kind;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::spi::quote_identifier;
-use pgrx::{pg_extern, pg_sys};
-use std::collections::HashSet;
-use std::ffi::{CStr, c_char};
-use std::ptr::null_mut;
+use pgrx::{PgLogLevel, PgSqlErrorCode, pg_extern, pg_sys};
+use std::collections::{HashMap, HashSet};
+use std::ffi::{CStr, CString, c_char};
 
 /// Rows that are written in one statement.
 const BATCH: usize = 10_000;
@@ -25,12 +30,12 @@ const TYPES: [pg_sys::Oid; 6] =
 
 #[pg_extern(sql = false)]
 fn track_resource(fcinfo: pg_sys::FunctionCallInfo) -> Result<Nothing, ErrorReport> {
-    let trigger = Trigger::of(fcinfo)?;
-    audit::summed(|| match trigger.event() {
-        Event::Insert => trigger.insert(),
-        Event::Update => trigger.update(),
-        Event::Delete => trigger.delete(),
-        Event::Truncate => Err(Failure::Truncate { table: trigger.table() }),
+    let call = Call::of(fcinfo)?;
+    audit::summed(|| match call.event() {
+        Event::Insert => call.insert(),
+        Event::Update => call.update(),
+        Event::Delete => call.delete(),
+        Event::Truncate => Err(Failure::Truncate { table: call.table.name() }),
     })?;
     Ok(Nothing)
 }
@@ -88,14 +93,14 @@ enum Event {
     Truncate,
 }
 
-/// A call by the trigger manager, and what the trigger was declared with.
-struct Trigger<'a> {
+/// A call by the trigger manager.
+struct Call<'a> {
     data: &'a pg_sys::TriggerData,
-    args: Vec<&'a CStr>,
+    table: Table,
 }
 
-impl<'a> Trigger<'a> {
-    fn of(fcinfo: pg_sys::FunctionCallInfo) -> Result<Trigger<'a>, Failure<'static>> {
+impl<'a> Call<'a> {
+    fn of(fcinfo: pg_sys::FunctionCallInfo) -> Result<Call<'a>, Failure<'static>> {
         // SAFETY: fcinfo is that of the call; its context, if there is one, is a node that tells its type. A
         // TriggerData, its trigger and the trigger's arguments live as long as the call.
         let (data, args) = unsafe {
@@ -105,16 +110,18 @@ impl<'a> Trigger<'a> {
             }
             let data = &*context.cast::<pg_sys::TriggerData>();
             let trigger = &*data.tg_trigger;
-            let args = (0..trigger.tgnargs as usize).map(|at| CStr::from_ptr(*trigger.tgargs.add(at)));
+            let args =
+                (0..trigger.tgnargs as usize).map(|at| CStr::from_ptr(*trigger.tgargs.add(at)).to_owned());
             (data, args.collect::<Vec<_>>())
         };
-        let trigger = Trigger { data, args };
-        let truncate = matches!(trigger.event(), Event::Truncate);
+        let call = Call { data, table: Table { relation: data.tg_relation, args } };
+        let truncate = matches!(call.event(), Event::Truncate);
         let after = data.tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_AFTER;
-        if !(2..=4).contains(&trigger.args.len()) || !(after || truncate) {
+        let each_row = data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0;
+        if !(2..=4).contains(&call.table.args.len()) || !(after && !each_row || truncate) {
             return Err(Failure::NotSuchATrigger);
         }
-        Ok(trigger)
+        Ok(call)
     }
 
     fn event(&self) -> Event {
@@ -126,9 +133,166 @@ impl<'a> Trigger<'a> {
         }
     }
 
-    fn table(&self) -> String {
-        // SAFETY: the relation of the trigger is open, and its name a C string in a fixed array.
-        let name = unsafe { CStr::from_ptr((*(*self.data.tg_relation).rd_rel).relname.data.as_ptr()) };
+    fn insert(&self) -> Result<(), Failure<'static>> {
+        let (kind, columns) = (self.table.kind()?, self.table.columns()?);
+        let name = self.table.name();
+        if !self.table.is_only_inserted() {
+            let ids = self.rows(New)?.map(|row| row.id(&columns, &name)).collect::<Result<_, _>>()?;
+            return self.follow(&kind, &columns, ids, &HashSet::new(), false);
+        }
+        let mut stored = Stored::new();
+        let mut rows = self.rows(New)?;
+        loop {
+            let mut wanted = columns.wanted();
+            for row in rows.by_ref().take(BATCH) {
+                row.read(&columns, &name)?.into(&mut wanted);
+            }
+            if wanted.ids.is_empty() {
+                break;
+            }
+            pgrx::check_for_interrupts!();
+            wanted.check_each(&kind)?;
+            let own = wanted.take_own(&kind);
+            if store_new(&kind, &wanted)? {
+                wanted.note(&kind, &mut stored);
+                note_own(own, &mut stored);
+            } else {
+                // Some of them were there.
+                self.table.settle(&kind, &columns, &wanted.ids, &HashSet::new(), &mut stored)?;
+            }
+        }
+        depth::judge_later(&kind, stored);
+        Ok(())
+    }
+
+    fn delete(&self) -> Result<(), Failure<'static>> {
+        let (kind, columns) = (self.table.kind()?, self.table.columns()?);
+        let name = self.table.name();
+        let ids: HashSet<String> =
+            self.rows(Old)?.map(|row| row.id(&columns, &name)).collect::<Result<_, _>>()?;
+        self.follow(&kind, &columns, ids.clone(), &ids, false)
+    }
+
+    fn update(&self) -> Result<(), Failure<'static>> {
+        let (kind, columns, name) = (self.table.kind()?, self.table.columns()?, self.table.name());
+        let (mut touched, mut lost) = (HashSet::new(), HashSet::new());
+        if self.count(Old) == self.count(New) {
+            // Each row was written into both as it was updated.
+            for (old, new) in self.rows(Old)?.zip(self.rows(New)?) {
+                let (old, new) = (old.read(&columns, &name)?, new.read(&columns, &name)?);
+                if old == new {
+                    continue;
+                }
+                if old.id != new.id {
+                    lost.insert(old.id.clone());
+                }
+                touched.extend([old.id, new.id]);
+            }
+        } else {
+            // A row was on its way to another partition, and a trigger there did not let it in: which one of the new
+            // rows is which one of the old is not known.
+            for row in self.rows(Old)? {
+                lost.insert(row.id(&columns, &name)?);
+            }
+            touched.clone_from(&lost);
+            for row in self.rows(New)? {
+                touched.insert(row.id(&columns, &name)?);
+            }
+        }
+        self.follow(&kind, &columns, touched, &lost, true)
+    }
+
+    /// Makes these resources what the rows are now. Of ids that changed it is said what was bound to them.
+    fn follow(
+        &self,
+        kind: &Type,
+        columns: &Columns,
+        touched: HashSet<String>,
+        lost: &HashSet<String>,
+        warn: bool,
+    ) -> Result<(), Failure<'static>> {
+        if warn && !lost.is_empty() {
+            let ids: Vec<String> = lost.iter().cloned().collect();
+            let ended = hold_bound(kind, ids);
+            if ended > 0 {
+                let table = keywright_core::printable::quoted(self.table.name().as_bytes());
+                let bindings =
+                    if ended == 1 { "1 role binding".into() } else { format!("{ended} role bindings") };
+                let message = format!("{bindings} ended, because ids in table {table} changed");
+                ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "track_resource")
+                    .set_detail("A binding is to an id. It does not follow a row to another id.")
+                    .set_hint(
+                        "Track the table by a key that does not change: see id_column of keywright.track_table.",
+                    )
+                    .report(PgLogLevel::WARNING);
+            }
+        }
+        let mut stored = Stored::new();
+        let touched: Vec<String> = touched.into_iter().collect();
+        for ids in touched.chunks(BATCH) {
+            pgrx::check_for_interrupts!();
+            self.table.settle(kind, columns, ids, lost, &mut stored)?;
+        }
+        depth::judge_later(kind, stored);
+        Ok(())
+    }
+
+    fn store(&self, side: Side) -> *mut pg_sys::Tuplestorestate {
+        if side == New { self.data.tg_newtable } else { self.data.tg_oldtable }
+    }
+
+    fn count(&self, side: Side) -> i64 {
+        let store = self.store(side);
+        // SAFETY: a transition table lives as long as the call.
+        if store.is_null() { 0 } else { unsafe { pg_sys::tuplestore_tuple_count(store) } }
+    }
+
+    /// The rows of the statement.
+    fn rows(&self, side: Side) -> Result<Rows, Failure<'static>> {
+        let store = self.store(side);
+        if store.is_null() {
+            return Err(Failure::NotSuchATrigger);
+        }
+        // SAFETY: all of the trigger's data lives as long as the call; the slot is dropped with the rows.
+        unsafe {
+            // A read pointer of our own: other triggers read the same rows.
+            let pointer = pg_sys::tuplestore_alloc_read_pointer(store, pg_sys::EXEC_FLAG_REWIND as i32);
+            pg_sys::tuplestore_select_read_pointer(store, pointer);
+            pg_sys::tuplestore_rescan(store);
+            let shape = (*self.data.tg_relation).rd_att;
+            let slot = pg_sys::MakeSingleTupleTableSlot(shape, &pg_sys::TTSOpsMinimalTuple);
+            Ok(Rows { slot, store, pointer })
+        }
+    }
+}
+
+/// A tracked table, or a partition of it, which is open, and what its triggers were declared with.
+struct Table {
+    relation: pg_sys::Relation,
+    args: Vec<CString>,
+}
+
+/// Makes these resources what their rows are, where a table decides their type; those without a row stay. How many had to
+/// be written.
+pub fn settle_rows(kind: &Type, ids: &[String], stored: &mut Stored) -> Result<u64, Failure<'static>> {
+    let Some((root, args)) = root_and_args(&kind.name) else { return Ok(0) };
+    // SAFETY: the lock keeps the table; it is closed below, or by the (sub)transaction that an error ends.
+    let relation = unsafe { pg_sys::table_open(root, pg_sys::AccessShareLock as i32) };
+    let args = args.split(|byte| *byte == 0).filter_map(|arg| CString::new(arg).ok()).collect();
+    let table = Table { relation, args };
+    let columns = table.columns()?;
+    let there: Vec<String> = table.current(&columns, ids)?.into_keys().collect();
+    let written = table.settle(kind, &columns, &there, &HashSet::new(), stored)?;
+    // SAFETY: opened above.
+    unsafe { pg_sys::table_close(relation, pg_sys::NoLock as i32) };
+    Ok(written)
+}
+
+impl Table {
+    /// For people to read.
+    fn name(&self) -> String {
+        // SAFETY: the relation is open, and its name a C string in a fixed array.
+        let name = unsafe { CStr::from_ptr((*(*self.relation).rd_rel).relname.data.as_ptr()) };
         name.to_string_lossy().into_owned()
     }
 
@@ -137,128 +301,102 @@ impl<'a> Trigger<'a> {
     }
 
     fn arg(&self, at: usize) -> Option<&CStr> {
-        self.args.get(at).copied().filter(|arg| !arg.is_empty())
+        self.args.get(at).map(CString::as_c_str).filter(|arg| !arg.is_empty())
     }
 
-    fn insert(&self) -> Result<(), Failure<'static>> {
-        let (kind, columns) = (self.kind()?, self.columns()?);
-        if !self.is_only_inserted() {
-            let ids = self.ids(New, &columns)?;
-            return self.settle(&kind, &columns, ids);
-        }
+    /// Makes these resources what the rows are now. A trigger or a foreign key's action may have changed a row again, and
+    /// been followed, before the rows of this statement are looked at. Those that are lost begin anew in any case.
+    fn settle(
+        &self,
+        kind: &Type,
+        columns: &Columns,
+        ids: &[String],
+        lost: &HashSet<String>,
+        stored: &mut Stored,
+    ) -> Result<u64, Failure<'static>> {
+        let current = self.current(columns, ids)?;
+        let gone: Vec<String> =
+            ids.iter().filter(|id| lost.contains(*id) || !current.contains_key(*id)).cloned().collect();
         let mut wanted = columns.wanted();
-        let mut stored = Stored::new();
-        for row in self.rows(New)? {
-            row.read(&columns, &self.table())?.into(&mut wanted);
-            if wanted.ids.len() == BATCH {
-                flush(&kind, std::mem::replace(&mut wanted, columns.wanted()), &mut stored)?;
-            }
+        for row in current.into_values() {
+            row.into(&mut wanted);
         }
-        flush(&kind, wanted, &mut stored)?;
-        require_shallow(&kind, &stored)
-    }
-
-    fn delete(&self) -> Result<(), Failure<'static>> {
-        let (kind, columns) = (self.kind()?, self.columns()?);
-        let ids = self.ids(Old, &columns)?;
-        self.settle(&kind, &columns, ids)
-    }
-
-    fn ids(&self, side: Side, columns: &Columns) -> Result<HashSet<String>, Failure<'static>> {
-        let table = self.table();
-        self.rows(side)?.map(|row| row.read(columns, &table).map(|row| row.id)).collect()
-    }
-
-    fn update(&self) -> Result<(), Failure<'static>> {
-        let (kind, columns, table) = (self.kind()?, self.columns()?, self.table());
-        let mut touched = HashSet::new();
-        let mut renamed = Vec::new();
-        // Both tables have a row for each row that was updated, in the same order.
-        for (old, new) in self.rows(Old)?.zip(self.rows(New)?) {
-            let (old, new) = (old.read(&columns, &table)?, new.read(&columns, &table)?);
-            if old == new {
-                continue;
-            }
-            if old.id != new.id {
-                renamed.push((old.id.clone(), new.id.clone()));
-            }
-            touched.extend([old.id, new.id]);
-        }
-        if !renamed.is_empty() {
-            let new = Wanted {
-                ids: renamed.iter().map(|(_, new)| new.clone()).collect::<HashSet<_>>().into_iter().collect(),
-                ..Wanted::default()
-            };
-            new.check(&kind)?;
-            let old: Vec<String> = renamed.iter().map(|(old, _)| old.clone()).collect();
-            require_unmanaged(&kind, &old)?;
-            require_unmanaged(&kind, &new.ids)?;
-            kind.hold(false)?;
-            rename(&kind, &renamed);
-        }
-        self.settle(&kind, &columns, touched)
-    }
-
-    /// Makes these resources what the rows are now. A trigger or a foreign key's action may have changed a row
-    /// again, and been followed, before the rows of this statement are looked at.
-    fn settle(&self, kind: &Type, columns: &Columns, ids: HashSet<String>) -> Result<(), Failure<'static>> {
-        let ids: Vec<String> = ids.into_iter().collect();
-        let mut stored = Stored::new();
-        for ids in ids.chunks(BATCH) {
-            pgrx::check_for_interrupts!();
-            let mut wanted = columns.wanted();
-            let mut gone: HashSet<&String> = ids.iter().collect();
-            for row in self.current(columns, ids) {
-                gone.remove(&row.id);
-                row.into(&mut wanted);
-            }
-            wanted.check(kind)?;
-            let wanted = changed(kind, wanted);
-            let gone: Vec<String> = gone.into_iter().cloned().collect();
+        wanted.check_each(kind)?;
+        let own = wanted.take_own(kind);
+        let mut written = 0;
+        if !gone.is_empty() {
             require_unmanaged(kind, &gone)?;
-            require_unmanaged(kind, &wanted.ids)?;
-            remove(kind, gone);
-            store(kind, &wanted)?;
-            wanted.note(kind, &mut stored);
+            if !wanted.ids.is_empty() {
+                kind.hold(wanted.parents.iter().flatten().any(Option::is_some))?;
+            }
+            written += remove(kind, gone);
         }
-        require_shallow(kind, &stored)
+        let wanted = changed(kind, wanted);
+        require_unmanaged(kind, &wanted.ids)?;
+        written += store(kind, &wanted)?;
+        wanted.note(kind, stored);
+        note_own(own, stored);
+        Ok(written)
     }
 
-    /// The rows with these ids, in any partition.
-    fn current(&self, columns: &Columns, ids: &[String]) -> Vec<Tracked> {
-        const ROOT: &str = "SELECT coalesce(pg_catalog.pg_partition_root($1), $1)::pg_catalog.regclass::text";
-        // SAFETY: the relation of the trigger is open.
-        let oid = unsafe { (*self.data.tg_relation).rd_id };
-        let root: String = spi::read(ROOT, &[oid.into()], |row| row.must(1)).pop().unwrap_or_default();
-        let column = |at: usize| match self.arg(at) {
-            Some(column) => format!("t.{}::text", quote_identifier(column.to_string_lossy())),
-            None => "NULL::text".into(),
-        };
-        let id = quote_identifier(self.args[1].to_string_lossy());
-        let sql = format!(
-            "SELECT {}, {}, {} FROM {root} AS t WHERE t.{id} OPERATOR(pg_catalog.=) ANY ($1::text[]::{}[])",
-            column(1),
-            column(2),
-            column(3),
-            columns.id.type_name(),
+    /// The rows with these ids, in any partition. Where several have one id, until a deferred constraint is checked, and
+    /// do not agree, the id has no parent.
+    fn current(
+        &self,
+        columns: &Columns,
+        ids: &[String],
+    ) -> Result<HashMap<String, Tracked>, Failure<'static>> {
+        const ROOT: &str = r#"
+            SELECT CASE c.relkind WHEN 'p' THEN '' ELSE 'ONLY ' END || c.oid::pg_catalog.regclass::text
+              FROM pg_catalog.pg_class AS c WHERE c.oid = coalesce(pg_catalog.pg_partition_root($1), $1)"#;
+        // SAFETY: the relation is open.
+        let oid = unsafe { (*self.relation).rd_id };
+        let root = spi::read(ROOT, &[oid.into()], |row| row.must::<Vec<u8>>(1)).concat();
+        let mut sql = b"SELECT ".to_vec();
+        for at in 1..=3 {
+            match self.arg(at) {
+                Some(column) => {
+                    sql.extend(b"t.");
+                    sql.extend(quote_identifier(column));
+                    sql.extend(b"::text");
+                }
+                None => sql.extend(b"NULL::text"),
+            }
+            sql.extend(if at < 3 { &b", "[..] } else { b" FROM " });
+        }
+        sql.extend(root);
+        sql.extend(b" AS t WHERE t.");
+        sql.extend(quote_identifier(&self.args[1]));
+        sql.extend(
+            format!(" OPERATOR(pg_catalog.=) ANY ($1::text[]::{}[])", columns.id.type_name()).as_bytes(),
         );
-        let text = |row: &spi::Row, at| row.get::<Vec<u8>>(at);
-        self.as_owner(|| {
-            spi::read_once(&sql, &[ids.to_vec().into()], |row| Tracked {
-                id: String::from_utf8(text(row, 1).unwrap_or_default()).unwrap_or_default(),
-                parent: text(row, 2).and_then(|id| String::from_utf8(id).ok()),
-                name: text(row, 3).map(|words| name(&words)),
-            })
-        })
+        type Found = (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
+        let found: Vec<Found> = self.as_owner(|| {
+            spi::read_once(&sql, &[ids.to_vec().into()], |row| (row.get(1), row.get(2), row.get(3)))
+        });
+        let mut current: HashMap<String, Tracked> = HashMap::with_capacity(found.len());
+        for (id, parent, words) in found {
+            let id = ascii_or_utf8(id.unwrap_or_default())?;
+            let parent = parent.map(ascii_or_utf8).transpose()?;
+            let name = words.map(|words| name(&words));
+            match current.get_mut(&id) {
+                Some(twin) => {
+                    twin.parent = twin.parent.take().filter(|known| Some(known) == parent.as_ref());
+                    twin.name = twin.name.take().min(name);
+                }
+                None => _ = current.insert(id.clone(), Tracked { id, parent, name }),
+            }
+        }
+        Ok(current)
     }
 
     /// With the rights of the table's owner and no more: planning a query may run functions of the application,
     /// such as those in the predicate of an index. Policies that hide rows from the owner are an error.
     fn as_owner<T>(&self, read: impl FnOnce() -> T) -> T {
-        // SAFETY: the relation of the trigger is open. Both the user and the setting are put back, on an error by
+        // SAFETY: the relation is open. Both the user and the setting are put back, on an error by
         // the (sub)transaction that it ends.
         unsafe {
-            let owner = (*(*self.data.tg_relation).rd_rel).relowner;
+            let owner = (*(*self.relation).rd_rel).relowner;
             let (mut user, mut context) = (pg_sys::InvalidOid, 0);
             pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
             let settings = pg_sys::NewGUCNestLevel();
@@ -284,10 +422,10 @@ impl<'a> Trigger<'a> {
     /// True when this transaction has done nothing to the table but insert, so that its rows are still what they
     /// were when they were inserted. Postgres counts that for its statistics.
     fn is_only_inserted(&self) -> bool {
-        // SAFETY: the relation of the trigger is open; its counters, if there are some, live as long as the
+        // SAFETY: the relation is open; its counters, if there are some, live as long as the
         // transaction.
         unsafe {
-            let relation = &*self.data.tg_relation;
+            let relation = &*self.relation;
             let plain = (*relation.rd_rel).relkind == pg_sys::RELKIND_RELATION as c_char
                 && !(*relation.rd_rel).relispartition;
             if !plain || relation.pgstat_info.is_null() {
@@ -311,10 +449,10 @@ impl<'a> Trigger<'a> {
     }
 
     fn column(&self, name: &CStr) -> Result<Column, Failure<'static>> {
-        let shown = || (name.to_string_lossy().into_owned(), self.table());
+        let shown = || (name.to_string_lossy().into_owned(), self.name());
         // SAFETY: the descriptor is that of the open relation, and the number SPI_fnumber gives one of its.
         unsafe {
-            let shape = (*self.data.tg_relation).rd_att;
+            let shape = (*self.relation).rd_att;
             let number = pg_sys::SPI_fnumber(shape, name.as_ptr());
             if number <= 0 {
                 let (column, table) = shown();
@@ -328,32 +466,6 @@ impl<'a> Trigger<'a> {
             let (mut output, mut varlena) = (pg_sys::InvalidOid, false);
             pg_sys::getTypeOutputInfo(kind, &mut output, &mut varlena);
             Ok(Column { number, kind, output })
-        }
-    }
-
-    /// The rows of the statement, or the one row of a trigger FOR EACH ROW.
-    fn rows(&self, side: Side) -> Result<Rows, Failure<'static>> {
-        let data = self.data;
-        let row_level = data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0;
-        // SAFETY: all of the trigger's data lives as long as the call; the slot is dropped with the rows.
-        unsafe {
-            let shape = (*data.tg_relation).rd_att;
-            if row_level {
-                let is_update = matches!(self.event(), Event::Update);
-                let tuple = if side == New && is_update { data.tg_newtuple } else { data.tg_trigtuple };
-                let slot = pg_sys::MakeSingleTupleTableSlot(shape, &pg_sys::TTSOpsHeapTuple);
-                return Ok(Rows { slot, from: From::Tuple(tuple) });
-            }
-            let store = if side == New { data.tg_newtable } else { data.tg_oldtable };
-            if store.is_null() {
-                return Err(Failure::NotSuchATrigger);
-            }
-            // A read pointer of our own: other triggers read the same rows.
-            let pointer = pg_sys::tuplestore_alloc_read_pointer(store, pg_sys::EXEC_FLAG_REWIND as i32);
-            pg_sys::tuplestore_select_read_pointer(store, pointer);
-            pg_sys::tuplestore_rescan(store);
-            let slot = pg_sys::MakeSingleTupleTableSlot(shape, &pg_sys::TTSOpsMinimalTuple);
-            Ok(Rows { slot, from: From::Store(store, pointer) })
         }
     }
 }
@@ -374,13 +486,15 @@ unsafe fn is_virtual(_: pg_sys::TupleDesc, _: i32) -> bool {
     false
 }
 
-fn flush(kind: &Type, wanted: Wanted, stored: &mut Stored) -> Result<(), Failure<'static>> {
-    pgrx::check_for_interrupts!();
-    wanted.check(kind)?;
-    require_unmanaged(kind, &wanted.ids)?;
-    store(kind, &wanted)?;
-    wanted.note(kind, stored);
-    Ok(())
+/// What its row puts below itself is refused, unless the row says something else when the statement is over.
+fn note_own(own: Vec<String>, stored: &mut Stored) {
+    stored.extend(own.into_iter().map(|id| (id.clone(), Some(id))));
+}
+
+/// In double quotes, where the name needs them; in any encoding.
+fn quote_identifier(name: &CStr) -> Vec<u8> {
+    // SAFETY: what it returns is the name itself, or a C string in the memory of the call.
+    unsafe { CStr::from_ptr(pg_sys::quote_identifier(name.as_ptr())).to_bytes().to_vec() }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -425,22 +539,18 @@ impl Columns {
     }
 }
 
-enum From {
-    Tuple(pg_sys::HeapTuple),
-    Store(*mut pg_sys::Tuplestorestate, i32),
-}
-
 /// Rows one after the other, all in one slot.
 struct Rows {
     slot: *mut pg_sys::TupleTableSlot,
-    from: From,
+    store: *mut pg_sys::Tuplestorestate,
+    pointer: i32,
 }
 
 impl Drop for Rows {
     fn drop(&mut self) {
         // While an error unwinds, the transaction releases everything.
         if !std::thread::panicking() {
-            // SAFETY: made in `Trigger::rows`.
+            // SAFETY: made in `Call::rows`.
             unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.slot) }
         }
     }
@@ -450,23 +560,12 @@ impl Iterator for Rows {
     type Item = Row;
 
     fn next(&mut self) -> Option<Row> {
-        // SAFETY: tuple and store live as long as the call; the slot is of the kind each needs.
+        // SAFETY: the store lives as long as the call; the slot is of the kind it needs.
         unsafe {
-            match self.from {
-                From::Tuple(tuple) if tuple.is_null() => return None,
-                From::Tuple(tuple) => {
-                    pg_sys::ExecStoreHeapTuple(tuple, self.slot, false);
-                    self.from = From::Tuple(null_mut());
-                }
-                From::Store(store, pointer) => {
-                    pg_sys::tuplestore_select_read_pointer(store, pointer);
-                    if !pg_sys::tuplestore_gettupleslot(store, true, false, self.slot) {
-                        return None;
-                    }
-                }
-            }
+            pg_sys::tuplestore_select_read_pointer(self.store, self.pointer);
+            pg_sys::tuplestore_gettupleslot(self.store, true, false, self.slot)
+                .then_some(Row { slot: self.slot })
         }
-        Some(Row { slot: self.slot })
     }
 }
 
@@ -489,11 +588,15 @@ impl Tracked {
 }
 
 impl Row {
+    fn id(&self, columns: &Columns, table: &str) -> Result<String, Failure<'static>> {
+        ascii_or_utf8(self.text(&columns.id).ok_or_else(|| Failure::NullId { table: table.to_owned() })?)
+    }
+
     fn read(&self, columns: &Columns, table: &str) -> Result<Tracked, Failure<'static>> {
-        let id = self.text(&columns.id).ok_or_else(|| Failure::NullId { table: table.to_owned() })?;
         let text = |column: &Option<Column>| column.as_ref().and_then(|column| self.text(column));
         let parent = text(&columns.parent).map(ascii_or_utf8).transpose()?;
-        Ok(Tracked { id: ascii_or_utf8(id)?, parent, name: text(&columns.name).map(|words| name(&words)) })
+        let name = text(&columns.name).map(|words| name(&words));
+        Ok(Tracked { id: self.id(columns, table)?, parent, name })
     }
 
     /// As the type's output function writes it.
