@@ -7,7 +7,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::{FromDatum, PgBuiltInOids, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ffi::{CString, c_char};
+use std::ffi::{CStr, CString, c_char};
 use std::ptr::{null, null_mut};
 
 pub type Arg<'a> = DatumWithOid<'a>;
@@ -203,6 +203,13 @@ pub fn queue_triggers(sql: &'static str) {
         code
     };
     assert!(code >= 0, "statement failed with SPI code {code}");
+}
+
+/// A name as SQL has it, in double quotes where it needs them. Names of catalogs are in any encoding.
+pub fn quoted(name: &[u8]) -> Vec<u8> {
+    let name = CString::new(name).expect("name without a NUL");
+    // SAFETY: what it returns is the name itself, or a C string in the memory of the call.
+    unsafe { CStr::from_ptr(pg_sys::quote_identifier(name.as_ptr())).to_bytes().to_vec() }
 }
 
 /// Runs a utility statement, such as GRANT, whose text was put together with quoted identifiers, which may be in any

@@ -13,7 +13,7 @@ const SETUP: &str = r#"
     CREATE TABLE public.b (LIKE public.a INCLUDING DEFAULTS, PRIMARY KEY (id) DEFERRABLE INITIALLY DEFERRED);
     CREATE TABLE public.c (LIKE public.a INCLUDING DEFAULTS) PARTITION BY LIST (region);
     CREATE TABLE public.c1 PARTITION OF public.c FOR VALUES IN (1);
-    CREATE TABLE public.c2 (uid bigint, note text, region int, parent int, id int);
+    CREATE TABLE public.c2 (uid bigint, note text, region int, parent int, id int NOT NULL);
     ALTER TABLE public.c ATTACH PARTITION public.c2 FOR VALUES IN (2);
     CREATE TABLE public.c3 PARTITION OF public.c DEFAULT;
     CREATE TABLE public.d (LIKE public.a INCLUDING DEFAULTS, PRIMARY KEY (id));
@@ -82,9 +82,9 @@ const WRONG: &str = r#"
      UNION ALL SELECT 'entry for another row ' || l::text FROM (SELECT * FROM listed EXCEPT SELECT * FROM held) AS l
      UNION ALL SELECT 'role without entry ' || l::text FROM (SELECT * FROM held EXCEPT SELECT * FROM listed) AS l"#;
 
-/// Roles that went though the row kept its id.
+/// Roles that went though the row kept its id, where no two rows can have one id on the way.
 const LOST: &str = r#"
-    WITH rows AS (SELECT 'a' AS name, * FROM public.a UNION ALL SELECT 'b', * FROM public.b UNION ALL SELECT 'd', * FROM public.d),
+    WITH rows AS (SELECT 'a' AS name, * FROM public.a UNION ALL SELECT 'd', * FROM public.d),
     gone AS (DELETE FROM public.named AS n
               WHERE NOT EXISTS (SELECT FROM keywright.role_bindings AS b WHERE b.resource_type = 'w' || n.name AND b.resource_id = n.id) RETURNING *)
     SELECT g::text FROM gone AS g JOIN rows AS r ON r.name = g.name AND r.id::text = g.id AND r.uid = g.uid"#;
@@ -191,7 +191,7 @@ fn untracked(client: &mut Client, table: &str, sql: &str) -> (String, bool) {
             .batch_execute(&format!("ALTER TABLE public.{table} DISABLE TRIGGER keywright_track_{event}"))
             .unwrap();
     }
-    let code = run(&mut transaction, sql);
+    let code = run(&mut transaction, &format!("{sql}; SET CONSTRAINTS ALL IMMEDIATE"));
     let deep = code == "00000"
         && transaction.query_one("SELECT public.deep($1)", &[&table]).unwrap().get::<_, bool>(0);
     (code, deep)

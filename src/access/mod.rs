@@ -10,7 +10,6 @@ use crate::{args, audit, spi};
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Oid};
-use pgrx::spi::quote_identifier;
 
 const CAPABILITIES: [&str; 8] =
     ["authenticator", "requester", "verifier", "issuer", "auditor", "reconciler", "maintainer", "admin"];
@@ -18,7 +17,7 @@ const CAPABILITIES: [&str; 8] =
 /// A role as Postgres has it.
 struct Role {
     oid: Oid,
-    name: String,
+    name: Vec<u8>,
 }
 
 #[pg_extern(sql = false)]
@@ -73,7 +72,8 @@ fn queue() {
 }
 
 fn note(event: &str, role: &Role, capability: &str) {
-    audit::note(event, "access_grant", format!("{} {capability}", quote_identifier(&role.name)).as_bytes());
+    let id = [&spi::quoted(&role.name), &b" "[..], capability.as_bytes()].concat();
+    audit::note(event, "access_grant", &id);
 }
 
 /// A privilege on an object, as GRANT names them.
@@ -131,14 +131,15 @@ fn spare(role: &Role, capability: &str) -> Vec<(Part, Oid)> {
 }
 
 fn grant(role: &Role, part: &Part) {
-    spi::utility(&format!("GRANT {} ON {} TO {}", part.privilege, part.object, quote_identifier(&role.name)));
+    let grant = format!("GRANT {} ON {} TO ", part.privilege, part.object);
+    spi::utility(&[grant.into_bytes(), spi::quoted(&role.name)].concat());
 }
 
 /// With what the role passed on. Postgres takes away what the role in force granted: the owner, for a superuser, and else
 /// that role itself.
 fn revoke(role: &Role, part: &Part, grantor: Oid) {
-    let statement =
-        format!("REVOKE {} ON {} FROM {} CASCADE", part.privilege, part.object, quote_identifier(&role.name));
+    let revoke = format!("REVOKE {} ON {} FROM ", part.privilege, part.object);
+    let statement = [revoke.as_bytes(), &spi::quoted(&role.name), b" CASCADE"].concat();
     let _acting = Acting::by(grantor);
     spi::utility(&statement);
 }

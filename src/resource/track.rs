@@ -357,7 +357,7 @@ impl Table {
             match self.arg(at) {
                 Some(column) => {
                     sql.extend(b"t.");
-                    sql.extend(quote_identifier(column));
+                    sql.extend(spi::quoted(column.to_bytes()));
                     sql.extend(b"::text");
                 }
                 None => sql.extend(b"NULL::text"),
@@ -366,7 +366,7 @@ impl Table {
         }
         sql.extend(root);
         sql.extend(b" AS t WHERE t.");
-        sql.extend(quote_identifier(&self.args[1]));
+        sql.extend(spi::quoted(self.args[1].to_bytes()));
         sql.extend(
             format!(" OPERATOR(pg_catalog.=) ANY ($1::text[]::{}[])", columns.id.type_name()).as_bytes(),
         );
@@ -489,12 +489,6 @@ unsafe fn is_virtual(_: pg_sys::TupleDesc, _: i32) -> bool {
 /// What its row puts below itself is refused, unless the row says something else when the statement is over.
 fn note_own(own: Vec<String>, stored: &mut Stored) {
     stored.extend(own.into_iter().map(|id| (id.clone(), Some(id))));
-}
-
-/// In double quotes, where the name needs them; in any encoding.
-fn quote_identifier(name: &CStr) -> Vec<u8> {
-    // SAFETY: what it returns is the name itself, or a C string in the memory of the call.
-    unsafe { CStr::from_ptr(pg_sys::quote_identifier(name.as_ptr())).to_bytes().to_vec() }
 }
 
 #[derive(Clone, Copy, PartialEq)]

@@ -312,7 +312,7 @@ pub fn require_harmless_role(role: &[u8]) -> Result<(), Failure<'_>> {
           FROM pg_catalog.pg_roles AS r
          WHERE r.rolname = $1"#;
     crate::access::require_free_name(role)?;
-    match spi::read(POWERS, &[spi::text(role)], |row| row.must::<String>(1)).pop() {
+    match spi::read(POWERS, &[spi::text(role)], |row| args::readable(&row.must::<Vec<u8>>(1))).pop() {
         None => Err(Failure::NoRole { role }),
         Some(powers) if !powers.is_empty() => {
             Err(Failure::PowerfulRole { role, powers: format!("It has {powers}.") })
