@@ -4,7 +4,6 @@
 use keywright_tests::{Cluster, Database, becomes_true, ensure, is_active, one, wait_for};
 use postgres::Client;
 use std::collections::BTreeSet;
-use std::thread;
 
 /// What a function does on a standby.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +75,7 @@ const FUNCTIONS: &[(&str, On)] = &[
     ("_refuse(text,text,text,text,text,text)", Raises("_refuse('22023', '', '', 'm', 'd', 'h')", "22023")),
     ("_register_resource_type(text,text,text)", Writes("_register_resource_type('new', NULL, NULL)")),
     ("_require_name(text,text)", Reads("_require_name('api_keys_name_check', 'good')")),
+    ("_require_only_table(regclass,text)", Writes("_require_only_table('public.projects', 'project')")),
     ("_require_trackable(regclass,text)", Reads("_require_trackable('public.projects', 'id')")),
     (
         "_unbind_role(text,text,text,text,text)",
