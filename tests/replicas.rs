@@ -66,7 +66,6 @@ const FUNCTIONS: &[(&str, On)] = &[
     ("_forget_request()", Reads("_forget_request()")),
     ("_mint_gateway_key(text,text)", Writes("_mint_gateway_key('new', NULL)")),
     ("_name_fault(text,text)", Reads("_name_fault('api_keys_name_check', 'Bad')")),
-    ("_note_conflict(text,text,text,text,uuid)", Writes("_note_conflict('deleted', 'user', 'a', 'b', NULL)")),
     ("_note_refusal(text,text)", Reads("_note_refusal('22023', 'a test')")),
     // Only a trigger that this transaction made is noted, and here none can be made.
     ("_note_tracked(regclass,text)", Reads("_note_tracked('public.projects', 'created')")),

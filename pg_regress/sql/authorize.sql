@@ -66,9 +66,9 @@ UPDATE keywright.api_keys SET scopes = '{all}' WHERE name = 'full';
 SELECT pg_temp.verdict(:'full', 'project:read', 'project:p2') AS afterwards;
 ALTER TABLE keywright.api_keys
   ADD CONSTRAINT api_keys_scopes_check CHECK (cardinality(scopes) BETWEEN 1 AND 128),
-  ADD CONSTRAINT api_keys_allow_list_check CHECK (cardinality(allow_list) BETWEEN 1 AND 128);
+  ADD CONSTRAINT api_keys_allow_list_check CHECK (cardinality(allow_list) <= 128);
 COMMENT ON CONSTRAINT api_keys_scopes_check ON keywright.api_keys IS '1 to 128 scopes; none would mean nothing.';
-COMMENT ON CONSTRAINT api_keys_allow_list_check ON keywright.api_keys IS '1 to 128 entries; none would mean nothing.';
+COMMENT ON CONSTRAINT api_keys_allow_list_check ON keywright.api_keys IS 'At most 128 entries. With none left the key is good for nothing.';
 RESET session_replication_role;
 -- A parent that is not registered is above nothing, whatever an allow-list names; the resource itself may be named.
 SET session_replication_role = replica;

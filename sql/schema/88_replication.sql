@@ -77,3 +77,28 @@ BEGIN
   END LOOP;
 END
 $$;
+
+-- What is built in is on every server before anything arrives, and would stop the copy of its table as a duplicate.
+CREATE FUNCTION keywright._built_in_is_here() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION keywright._built_in_is_here() IS
+'Internal. Keeps out what is built in when logical replication brings it.';
+DO $$
+DECLARE
+  name pg_catalog.text;
+BEGIN
+  FOREACH name IN ARRAY ARRAY['resource_types', 'roles', 'scopes'] LOOP
+    -- The condition matters only where somebody has enabled all triggers of the table, which makes ordinary ones of these.
+    EXECUTE pg_catalog.format('CREATE TRIGGER built_in_is_here BEFORE INSERT ON keywright.%I FOR EACH ROW
+      WHEN (new.built_in AND pg_catalog.current_setting(''session_replication_role'') OPERATOR(pg_catalog.=) ''replica'')
+      EXECUTE FUNCTION keywright._built_in_is_here()', name);
+    EXECUTE pg_catalog.format('ALTER TABLE keywright.%I ENABLE REPLICA TRIGGER built_in_is_here', name);
+    EXECUTE pg_catalog.format('COMMENT ON TRIGGER built_in_is_here ON keywright.%I IS ''Keeps out what is built in when logical replication brings it.''', name);
+  END LOOP;
+END
+$$;
