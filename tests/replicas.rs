@@ -78,7 +78,7 @@ const FUNCTIONS: &[(&str, On)] = &[
     ("_require_trackable(regclass,text)", Reads("_require_trackable('public.projects', 'id')")),
     (
         "_unbind_role(text,text,text,text,text)",
-        Writes("_unbind_role('ada', 'project-editor', 'project', 'p1')"),
+        Writes("_unbind_role('ada', 'project-editor', 'project', 'p1', NULL)"),
     ),
     ("_usage_metrics()", Reads("_usage_metrics()")),
     ("_user_id(text)", Reads("_user_id('ada')")),
