@@ -2,7 +2,7 @@
 //!
 //! Message: lower case, no full stop, names the object. DETAIL says why, HINT what to do.
 
-use keywright_core::authenticator::findings::{Finding, GRANTOR};
+use keywright_core::authenticator::findings::{Finding, GRANTOR, identifier};
 use keywright_core::list::Faults;
 use keywright_core::manifest::plan::Refusal;
 use keywright_core::name::Broken;
@@ -148,6 +148,16 @@ pub enum Failure<'a> {
     },
     /// Somebody changed the role that grants for us.
     GrantorAltered,
+    /// Only a superuser writes the ledger, and the owner of keywright is none any more.
+    OwnerPowerless {
+        owner: Vec<u8>,
+    },
+    /// Sessions that have shown PostgREST a setting would go on showing an empty one.
+    SettingShown {
+        keys: Vec<String>,
+        role: String,
+        sessions: i64,
+    },
     /// What speaks against a manifest, all of it.
     Manifest {
         refusals: Vec<Refusal>,
@@ -306,9 +316,10 @@ fn kind_of(finding: &str) -> Code {
         "reserved_name" => Code::ERRCODE_RESERVED_NAME,
         "grantor_altered" => Code::ERRCODE_DUPLICATE_OBJECT,
         "role_missing" => Code::ERRCODE_UNDEFINED_OBJECT,
-        "same_role" | "schema_name" | "no_schema" => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+        "same_role" | "schema_name" | "schema_exposed" | "no_schema" => Code::ERRCODE_INVALID_PARAMETER_VALUE,
         "nologin"
         | "schema_missing"
+        | "search_path_missing"
         | "circular_membership"
         | "pre_request_missing"
         | "pre_request_denied" => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -581,6 +592,21 @@ impl Failure<'_> {
                 format!("role \"{GRANTOR}\" is not as keywright made it"),
                 "It lacks the ledger, owns something, was granted something, can log in, has attributes, settings or members. Whoever acts as it could grant what it may grant.",
                 "The finding grantor_altered of keywright.preflight_authenticator says what to do.",
+            ),
+            Failure::OwnerPowerless { owner } => parts(
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("the owner of keywright, role {}, is not a superuser", quoted(&owner)),
+                "The ledger of what authenticators were granted is a setting that only a superuser can write.",
+                format!("ALTER ROLE {} SUPERUSER;", identifier(&String::from_utf8_lossy(&owner))),
+            ),
+            Failure::SettingShown { keys, role, sessions } => parts(
+                Code::ERRCODE_OBJECT_IN_USE,
+                format!("{} cannot be removed while PostgREST is connected", keys.join(", ")),
+                format!(
+                    "Role {} has {sessions} session(s) in this database. PostgREST would take what they have read before for empty, instead of what its file says.",
+                    quoted(role.as_bytes())
+                ),
+                "Set the value that the file has. Or stop PostgREST, and its pooler, and remove it then.",
             ),
             Failure::Contended => parts(
                 Code::ERRCODE_T_R_SERIALIZATION_FAILURE,

@@ -312,7 +312,11 @@ fn postgrest_hears_of_what_changed_and_of_nothing_else() {
     let database = Database::new("notified");
     let mut client = database.connect();
     drop_roles(&mut client, "kwn_");
-    client.batch_execute("CREATE ROLE kwn_app LOGIN; CREATE ROLE kwn_anon; CREATE ROLE kwn_user").unwrap();
+    client
+        .batch_execute(
+            "CREATE ROLE kwn_app LOGIN; CREATE ROLE kwn_anon; CREATE ROLE kwn_user; CREATE SCHEMA ext",
+        )
+        .unwrap();
     let mut listener = database.connect();
     listener.batch_execute("LISTEN pgrst").unwrap();
     let both: &[&str] = &["reload config", "reload schema"];
@@ -344,6 +348,146 @@ fn postgrest_hears_of_what_changed_and_of_nothing_else() {
         assert_eq!(payloads, heard, "{statement}");
     }
     drop_roles(&mut client, "kwn_");
+}
+
+/// What PostgREST reads from the database, by its own statement (`queryDbSettings` in `Config/Database.hs` of 14.14 and 16.2):
+/// what is not in the result is the file's, and what is empty there is not.
+fn read_by_postgrest(client: &mut Client) -> std::collections::BTreeMap<String, String> {
+    const READ: &str = r#"
+        WITH role_setting AS (
+          SELECT setdatabase AS database, unnest(setconfig) AS setting
+            FROM pg_catalog.pg_db_role_setting
+           WHERE setrole = quote_ident(CURRENT_USER)::regrole::oid
+             AND setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = CURRENT_CATALOG))),
+        kv_settings AS (
+          SELECT database, substr(setting, 1, strpos(setting, '=') - 1) AS k, substr(setting, strpos(setting, '=') + 1) AS v
+            FROM role_setting
+          UNION
+          SELECT null AS database, x AS k, current_setting(x, true) AS v
+            FROM unnest($1::text[]) x JOIN keywright.postgrest_config() _ ON TRUE)
+        SELECT DISTINCT ON (key) replace(k, 'pgrst.', '') AS key, v AS value
+          FROM kv_settings WHERE k = ANY ($1) AND v IS NOT NULL ORDER BY key, database DESC NULLS LAST"#;
+    let names: Vec<String> = [
+        "db_anon_role",
+        "db_max_rows",
+        "db_pre_request",
+        "db_schemas",
+        "jwt_aud",
+        "openapi_mode",
+        "server_cors_allowed_origins",
+    ]
+    .map(|name| format!("pgrst.{name}"))
+    .into();
+    let mut transaction = client.build_transaction().read_only(true).start().unwrap();
+    let rows = transaction.query(READ, &[&names]).unwrap();
+    transaction.commit().unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+#[test]
+fn a_setting_that_is_gone_is_never_empty_for_postgrest() {
+    let database = Database::new("gone_settings");
+    let mut client = database.connect();
+    drop_roles(&mut client, "kwg_");
+    client
+        .batch_execute(
+            "CREATE ROLE kwg_app LOGIN; CREATE ROLE kwg_anon;
+             SELECT keywright.grant_access('kwg_app', 'authenticator');
+             SELECT keywright.grant_authenticator('rest', 'kwg_app', 'kwg_anon')",
+        )
+        .unwrap();
+    const SET: &str = r#"SELECT keywright.set_postgrest_settings('rest', '{"db_pre_request": "keywright.check_request", "jwt_aud": "shop",
+        "server_cors_allowed_origins": "https://shop.example", "openapi_mode": "disabled"}')"#;
+    const REMOVE: &str = r#"SELECT keywright.set_postgrest_settings('rest', '{"db_pre_request": null, "jwt_aud": null,
+        "server_cors_allowed_origins": null, "openapi_mode": null}')"#;
+    client.batch_execute(SET).unwrap();
+    let mut pool = [database.connect_as("kwg_app", ""), database.connect_as("kwg_app", "")];
+    for session in &mut pool {
+        assert_eq!(read_by_postgrest(session)["db_pre_request"], "keywright.check_request");
+    }
+    // Refused while somebody may have read it; another value is there at once, in every session.
+    assert_eq!(code(&mut client, REMOVE), "55006");
+    client
+        .batch_execute(
+            r#"SELECT keywright.set_postgrest_settings('rest', '{"jwt_aud": "other", "db_max_rows": null}')"#,
+        )
+        .unwrap();
+    for session in &mut pool {
+        let read = read_by_postgrest(session);
+        assert_eq!(
+            (read["db_pre_request"].as_str(), read["jwt_aud"].as_str()),
+            ("keywright.check_request", "other")
+        );
+    }
+    // Gone in whatever way, it stays what it was in a session that has read it, and is the file's in one that has not.
+    client.batch_execute("DELETE FROM keywright.postgrest_settings").unwrap();
+    for session in &mut pool {
+        let read = read_by_postgrest(session);
+        assert_eq!(
+            (read["db_pre_request"].as_str(), read["jwt_aud"].as_str()),
+            ("keywright.check_request", "other")
+        );
+        assert!(read.values().all(|value| !value.is_empty()), "{read:?}");
+    }
+    let mut fresh = database.connect_as("kwg_app", "");
+    let read = read_by_postgrest(&mut fresh);
+    assert!(!read.contains_key("db_pre_request") && !read.contains_key("jwt_aud"), "{read:?}");
+    assert_eq!(read["db_anon_role"], "kwg_anon");
+    client.batch_execute(SET).unwrap();
+    read_by_postgrest(&mut fresh);
+    client.batch_execute("SELECT * FROM keywright.revoke_authenticator('rest')").unwrap();
+    for session in pool.iter_mut().chain([&mut fresh]) {
+        let read = read_by_postgrest(session);
+        assert_eq!(read["db_pre_request"], "keywright.check_request");
+        assert!(read.values().all(|value| !value.is_empty()), "{read:?}");
+    }
+    // With nobody connected it is removed, and everybody who comes then reads the file's.
+    client.batch_execute("SELECT keywright.grant_authenticator('rest', 'kwg_app', 'kwg_anon')").unwrap();
+    client.batch_execute(SET).unwrap();
+    drop((pool, fresh));
+    let gone = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE usename = 'kwg_app')";
+    keywright_tests::wait_for(&mut client, gone);
+    client.batch_execute(REMOVE).unwrap();
+    let read = read_by_postgrest(&mut database.connect_as("kwg_app", ""));
+    assert!(
+        !read.contains_key("db_pre_request") && !read.contains_key("server_cors_allowed_origins"),
+        "{read:?}"
+    );
+    client
+        .batch_execute(
+            "SELECT * FROM keywright.revoke_authenticator('rest'); SELECT keywright.revoke_access('kwg_app', 'authenticator')",
+        )
+        .unwrap();
+    drop_roles(&mut client, "kwg_");
+}
+
+#[test]
+fn an_owner_without_superuser_is_told() {
+    let database = Database::new("weak_owner");
+    let mut client = database.connect();
+    drop_roles(&mut client, "kww_");
+    client
+        .batch_execute(
+            "DROP EXTENSION keywright; CREATE ROLE kww_owner SUPERUSER; CREATE ROLE kww_app LOGIN; CREATE ROLE kww_anon;
+             SET ROLE kww_owner; CREATE EXTENSION keywright; RESET ROLE; ALTER ROLE kww_owner NOSUPERUSER",
+        )
+        .unwrap();
+    let found = client
+        .query("SELECT severity, object, hint FROM keywright.preflight_authenticator('kww_app', 'kww_anon') WHERE code = 'owner_not_superuser'", &[])
+        .unwrap();
+    let found: Vec<(String, String, String)> =
+        found.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    let told = ("error".to_owned(), "kww_owner".to_owned(), "ALTER ROLE kww_owner SUPERUSER;".to_owned());
+    assert_eq!(found, [told]);
+    for call in ["grant_authenticator('rest', 'kww_app', 'kww_anon')"] {
+        let error = client.batch_execute(&format!("SELECT keywright.{call}")).unwrap_err();
+        let error = error.as_db_error().unwrap();
+        assert_eq!((error.code().code(), error.hint()), ("42501", Some("ALTER ROLE kww_owner SUPERUSER;")));
+    }
+    client.batch_execute("ALTER ROLE kww_owner SUPERUSER; SELECT keywright.grant_authenticator('rest', 'kww_app', 'kww_anon'); ALTER ROLE kww_owner NOSUPERUSER").unwrap();
+    assert_eq!(code(&mut client, "SELECT keywright.revoke_authenticator('rest')"), "42501");
+    client.batch_execute("ALTER ROLE kww_owner SUPERUSER; SELECT keywright.revoke_authenticator('rest'); DROP EXTENSION keywright; DROP OWNED BY kww_owner").unwrap();
+    drop_roles(&mut client, "kww_");
 }
 
 /// Where Postgres runs an unprivileged role's code while a superuser works, the superuser's rights are not lent to it.

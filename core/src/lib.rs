@@ -22,6 +22,7 @@ pub mod secret;
 pub mod slip;
 pub mod text;
 pub mod token;
+pub mod uri;
 pub mod usage;
 
 /// Most entries a key's scopes or its allow-list may have.

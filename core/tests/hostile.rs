@@ -661,12 +661,12 @@ proptest! {
         key in prop_oneof![3 => select(&["db_max_rows", "db_pre_request", "jwt_aud", "db_plan_enabled", "db_tx_end", "server_cors_allowed_origins", "openapi_server_proxy_uri", "jwt_secret"][..]).prop_map(String::from), 1 => text()],
         value in prop_oneof![nearly_text(&["1000", "true", "commit", "https://a/b", "x, y", "api.check", "+7", "00001", API_KEY]), text()],
     ) {
-        match postgrest::check(&BTreeMap::from([(key.clone(), Some(value.clone()))])) {
+        match postgrest::check(&BTreeMap::from([(key.clone(), Some(value.clone()))]), &BTreeMap::new()) {
             Ok(checked) => {
-                prop_assert_eq!(postgrest::check(&checked), Ok(checked.clone()));
+                prop_assert_eq!(postgrest::check(&checked, &BTreeMap::new()), Ok(checked.clone()));
                 let stored = checked[&key].clone().unwrap();
                 prop_assert!(!stored.contains(|c: char| c.is_control()) && !holds_a_token(stored.as_bytes()));
-                let known = postgrest::in_database(&BTreeMap::from([(key, stored)]), "anon", &["api".into()]);
+                let known = postgrest::in_database(&BTreeMap::from([(key, stored)]), Some("anon"), &["api".into()]);
                 prop_assert_eq!(&known["db_anon_role"], "anon");
             }
             Err(sentences) => prop_assert!(sentences.len() == 1 && shows_no_secret(&sentences[0])),
@@ -686,16 +686,16 @@ proptest! {
         let faults = connection.faults();
         prop_assert!(faults.iter().all(|(_, sentence)| shows_no_secret(sentence)));
         if faults.is_empty() {
-            let file = postgrest::render(&connection, Some(&secret), Some(&secret), &role, &[schema], None, &BTreeMap::new());
-            prop_assert_eq!(file.lines().count(), 6);
-            prop_assert!(file.lines().all(|line| line.contains(" = ")));
+            let file = postgrest::render(&connection, Some(&secret), Some(&secret), Some(&role), &[schema], None, &BTreeMap::new());
+            prop_assert_eq!(file.lines().filter(|line| line.contains(" = ")).count(), 6);
+            prop_assert!(file.lines().all(|line| line.contains(" = ") || line.starts_with("# db-pre-request ")));
             let uri = file.lines().next().unwrap();
             prop_assert_eq!(uri.matches('@').count(), 1);
             prop_assert!(uri.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '));
             // A host never brings in a part of the URI of its own.
             prop_assert!(host.starts_with('/') || !host.contains(['?', '#', '@', ',', '&', ' ']));
         }
-        _ = postgrest::secret_fault(&host);
+        _ = (postgrest::secret_fault(&host, true), postgrest::secret_fault(&host, false));
     }
 
     #[test]
@@ -752,7 +752,7 @@ proptest! {
             }
         }
         let name = |at: usize| names.get(at).cloned().unwrap_or_else(|| "nobody".into());
-        let desired = Desired::new("rest".into(), name(picks[0]), name(picks[1]), vec![name(picks[2])], vec!["api".into()], true);
+        let desired = Desired::new("rest".into(), name(picks[0]), Some(name(picks[1])), vec![name(picks[2])], vec!["api".into()], true);
         for finding in findings(&graph, &desired, |name| graph.find(name), options) {
             prop_assert!(shows_no_secret(&finding.message), "{}", finding.message);
             prop_assert!(!finding.code.is_empty() && !finding.hint.is_empty());

@@ -98,6 +98,8 @@ REVOKE EXECUTE ON FUNCTION regress_api.check_it FROM PUBLIC;
 SELECT severity, code, object, message FROM keywright.preflight_authenticator('regress_app', 'regress_anon', '{}', '{regress_api}');
 GRANT EXECUTE ON FUNCTION regress_api.check_it TO regress_anon;
 SELECT severity, code, object, message FROM keywright.preflight_authenticator('regress_app', 'regress_anon', '{}', '{regress_api}');
+ALTER ROLE regress_app SET pgrst.db_pre_request = 'keywright.check_request';
+SELECT code, hint FROM keywright.preflight_authenticator('regress_app', 'regress_anon', '{}', '{regress_api}') WHERE code LIKE 'pre_request%';
 ALTER ROLE regress_app RESET pgrst.db_pre_request;
 REVOKE regress_app FROM regress_anon;
 GRANT CONNECT ON DATABASE :DBNAME TO PUBLIC;
@@ -286,6 +288,7 @@ REVOKE CONNECT ON DATABASE :DBNAME FROM regress_app;
 SELECT keywright.grant_authenticator('rest', 'regress_app', 'regress_anon', '{}', '{regress_api}');
 ALTER ROLE regress_app RENAME TO regress_app_renamed;
 ALTER ROLE regress_anon RENAME TO regress_anon_renamed;
+SELECT connect_as, anon_role FROM keywright.list_authenticators();
 SELECT * FROM keywright.authenticator_status();
 SELECT * FROM keywright.reconcile_authenticators();
 CREATE ROLE regress_app LOGIN;
@@ -358,6 +361,13 @@ SELECT count(*) FROM pg_roles WHERE rolname = 'keywright_grantor';
 DROP VIEW public.planted;
 DROP SCHEMA regress_plant;
 DROP ROLE regress_planter;
+
+-- A service of no role still changes its login: it wants an allowance, or somebody who could grant it by hand.
+SET SESSION AUTHORIZATION regress_keywright_reconciler;
+SELECT * FROM keywright.grant_authenticator('bare', 'regress_app', NULL, '{}', '{regress_api}');
+RESET SESSION AUTHORIZATION;
+SELECT action, outcome FROM keywright.grant_authenticator('bare', 'regress_app', NULL, '{}', '{regress_api}');
+SELECT action, outcome FROM keywright.revoke_authenticator('bare');
 
 -- Names with everything in them.
 CREATE ROLE "regress_App ""x"" $1; 'é" LOGIN;

@@ -9,7 +9,7 @@ CREATE TABLE keywright.authenticators (
       pg_catalog.octet_length(service) OPERATOR(pg_catalog.<=) 64
       AND service OPERATOR(pg_catalog.~) '^[a-z0-9]+(-[a-z0-9]+)*$'),
   connect_as text COLLATE pg_catalog."C" NOT NULL,
-  anon_role text COLLATE pg_catalog."C" NOT NULL,
+  anon_role text COLLATE pg_catalog."C",
   jwt_roles text[] COLLATE pg_catalog."C" NOT NULL
     CONSTRAINT authenticators_jwt_roles_check CHECK (
       coalesce(pg_catalog.array_ndims(jwt_roles), 1) OPERATOR(pg_catalog.=) 1
@@ -29,7 +29,7 @@ COMMENT ON TABLE keywright.authenticators IS
 'What services need of Postgres roles, by name. May be replicated: each node grants its own by reconcile_authenticators.';
 COMMENT ON COLUMN keywright.authenticators.service IS '1 to 64 lower case letters and digits in groups joined by single dashes.';
 COMMENT ON COLUMN keywright.authenticators.connect_as IS 'The role the service logs in as.';
-COMMENT ON COLUMN keywright.authenticators.anon_role IS 'The role of requests without a JWT.';
+COMMENT ON COLUMN keywright.authenticators.anon_role IS 'The role of requests without a JWT; null: there are none.';
 COMMENT ON COLUMN keywright.authenticators.jwt_roles IS 'The roles a JWT may name.';
 COMMENT ON COLUMN keywright.authenticators.schemas IS 'The schemas the service offers; the first is the default.';
 COMMENT ON COLUMN keywright.authenticators.noinherit IS 'Whether connect_as is made NOINHERIT.';
@@ -95,10 +95,10 @@ END
 $$;
 COMMENT ON FUNCTION keywright.grant_authenticator(text, text, text, text[], text[], boolean, text) IS
 'Makes sure that a role can serve as the authenticator of a service: that it is a member of the roles it switches to (PostgreSQL 16 and later: WITH INHERIT FALSE, SET TRUE, granted by keywright_grantor), may connect to this database, and is NOINHERIT. Records what it changed, for revoke_authenticator to undo. Called with other roles it moves the service: all of it becomes visible at the commit. Never makes, drops or re-passwords a role of yours.
-Arguments: service (its name); connect_as (the role it logs in as); anon_role (the role of requests without a JWT); jwt_roles (the roles a JWT may name); schemas (at least one; the first is the default); noinherit (whether connect_as is made NOINHERIT); managed_by (the reconciler that owns the service; null: nobody).
+Arguments: service (its name); connect_as (the role it logs in as); anon_role (the role of requests without a JWT; null: there are none); jwt_roles (the roles a JWT may name); schemas (at least one, each an element of its own; the first is the default); noinherit (whether connect_as is made NOINHERIT); managed_by (the reconciler that owns the service; null: nobody).
 Who may: whoever holds the capability, for roles that allow_authenticator names, or that the caller could grant by hand (ADMIN OPTION, superuser).
-Result: a row a change: action, object, outcome (done; present: it was there already and is only noted; undone, left, gone for what the service needed before), reason. No row when nothing changed, and then nothing was written. Parallel callers all succeed, in all databases of the cluster.
-Errors: whatever preflight_authenticator calls an error, all findings together: 42704 no such role, 42939 reserved name, 42501 a role that is too powerful or not allowed, 22023 the same role twice, 55000 anything else or several kinds; 42710 another manager''s, or keywright_grantor is not as keywright made it; 23514 the service''s name breaks its rule; 22023 a malformed argument; 40001 somebody else kept changing the same roles. DETAIL of any other error names the step.
+Result: a row a change: action, object, outcome (done; present: it was there already and is only noted; undone, left, gone for what the service needed before), reason; store service, where roles need no change but the service is stored otherwise, as with other schemas. No row when nothing changed, and then nothing was written. Parallel callers all succeed, in all databases of the cluster.
+Errors: whatever preflight_authenticator calls an error, all findings together: 42704 no such role, 42939 reserved name, 42501 a role that is too powerful or not allowed, 22023 the same role twice, 55000 anything else or several kinds; 42710 another manager''s, or keywright_grantor is not as keywright made it; 23514 the service''s name breaks its rule; 22023 a malformed argument; 40001 somebody else kept changing the same roles; 42501 also where the owner of keywright is no superuser any more. DETAIL of any other error names the step.
 Example: SELECT * FROM keywright.grant_authenticator(''rest'', ''app'', ''web_anon'', ''{web_user}'', ''{api}'');';
 
 CREATE FUNCTION keywright.revoke_authenticator(service text, managed_by text DEFAULT NULL)
@@ -118,7 +118,7 @@ LANGUAGE c STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog,
 AS 'MODULE_PATHNAME', 'authenticator_status_wrapper';
 COMMENT ON FUNCTION keywright.authenticator_status() IS
 'How the roles of this cluster differ from what the services of this database need. Works in READ ONLY transactions and on a standby.
-Result: a row a difference, none when in sync: service (null for what was granted for a database that is gone), code, object, message, hint. reconcile_authenticators mends membership_missing, membership_altered, inherits_again, connect_missing, not_noted and left_over; the other codes are errors of preflight_authenticator, which are for the owner of the role to mend.
+Result: a row a difference, none when in sync: service (null for what was granted for a database that is gone), code, object, message, hint. reconcile_authenticators mends membership_missing, membership_altered, inherits_again, connect_missing, not_noted and left_over; settings_unread says that PostgREST may not read its settings; the other codes are errors of preflight_authenticator, which are for the owner of the role to mend.
 Errors: none of its own.
 Example: SELECT * FROM keywright.authenticator_status();';
 
@@ -136,14 +136,10 @@ Example: SELECT * FROM keywright.reconcile_authenticators();';
 CREATE FUNCTION keywright.list_authenticators()
 RETURNS TABLE (service text, connect_as text, anon_role text, jwt_roles text[], schemas text[], noinherit boolean,
                managed_by text, created_at timestamptz, updated_at timestamptz)
-LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-  SELECT a.service, a.connect_as, a.anon_role, a.jwt_roles, a.schemas, a.noinherit, a.managed_by, a.created_at, a.updated_at
-    FROM keywright.authenticators AS a
-   ORDER BY a.service
-$$;
+LANGUAGE c STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'list_authenticators_wrapper';
 COMMENT ON FUNCTION keywright.list_authenticators() IS
-'Lists the services, roles by the names they were granted by.
+'Lists the services, each role by the name it has now.
 Errors: none of its own.
 Example: SELECT * FROM keywright.list_authenticators();';
 

@@ -87,6 +87,11 @@ fn forget_the_gone() {
     spi::count(GONE, &[]);
 }
 
+pub fn allows_any(connect_as: Oid) -> bool {
+    const ANY: &str = "SELECT FROM keywright.authenticator_allowances WHERE connect_as = $1 LIMIT 1";
+    !spi::read(ANY, &[pg_sys::Oid::from(connect_as).into()], |_| ()).is_empty()
+}
+
 pub fn is_allowed(connect_as: Oid, role: Oid) -> bool {
     const ALLOWED: &str =
         "SELECT FROM keywright.authenticator_allowances WHERE connect_as = $1 AND role = $2";

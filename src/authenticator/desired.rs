@@ -63,7 +63,7 @@ impl Wanted<'_> {
         let args: [spi::Arg; 7] = [
             desired.service.as_str().into(),
             desired.connect_as.as_str().into(),
-            desired.anon_role.as_str().into(),
+            spi::text(desired.anon_role.as_deref().map(str::as_bytes)),
             desired.jwt_roles.clone().into(),
             desired.schemas.clone().into(),
             desired.noinherit.into(),
@@ -81,8 +81,8 @@ impl Wanted<'_> {
 fn from_row(row: &spi::Row) -> Option<Desired> {
     let json: Vec<u8> = row.must(1);
     let mut desired: Desired = serde_json::from_slice(&json).ok()?;
-    let lists = desired.jwt_roles.iter_mut().chain(&mut desired.schemas);
-    for name in lists.chain([&mut desired.connect_as, &mut desired.anon_role]) {
+    let lists = desired.jwt_roles.iter_mut().chain(&mut desired.schemas).chain(&mut desired.anon_role);
+    for name in lists.chain([&mut desired.connect_as]) {
         // What this database has no name for is nobody's here.
         if args::name(name.as_bytes()).is_none() {
             *name = name.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
@@ -138,24 +138,41 @@ fn current_name(world: &World, desired: &Desired, name: &str) -> Result<String, 
 }
 
 /// The services whose authenticator is this role, the oldest first, each with its anonymous role as it is called now.
-pub fn served_by(login: Oid) -> Result<Vec<(Desired, String)>, Failure<'static>> {
+pub fn served_by(login: Oid) -> Result<Vec<(Desired, Option<String>)>, Failure<'static>> {
     let services = all();
     let world = world::look(&services);
     services
         .into_iter()
         .filter(|desired| world.meant(desired).get(&desired.connect_as) == Some(&login))
         .map(|desired| {
-            let anon_role = current_name(&world, &desired, &desired.anon_role)?;
+            let anon_role = desired.anon_role.as_deref();
+            let anon_role = anon_role.map(|name| current_name(&world, &desired, name)).transpose()?;
             Ok((desired, anon_role))
         })
         .collect()
 }
 
+/// How a service is listed: each role by the name it has now. What this database cannot read is shown as question marks.
+pub fn listed(desired: &Desired, world: &World) -> (String, Option<String>, Vec<String>) {
+    let meant = world.meant(desired);
+    let now = |name: &String| match meant.get(name) {
+        Some(oid) => args::readable(world.graph.name(*oid).as_bytes()),
+        None => name.clone(),
+    };
+    let mut jwt_roles: Vec<String> = desired.jwt_roles.iter().map(now).collect();
+    jwt_roles.sort();
+    (now(&desired.connect_as), desired.anon_role.as_ref().map(now), jwt_roles)
+}
+
+/// The role a service logs in as.
+pub fn login_of(desired: &Desired) -> Option<Oid> {
+    world::look(std::slice::from_ref(desired)).meant(desired).get(&desired.connect_as).copied()
+}
+
 /// True when another service logs in as the same role.
 pub fn shares_its_login(desired: &Desired) -> Result<bool, Failure<'static>> {
-    let world = world::look(std::slice::from_ref(desired));
-    match world.meant(desired).get(&desired.connect_as) {
-        Some(login) => Ok(served_by(*login)?.len() > 1),
+    match login_of(desired) {
+        Some(login) => Ok(served_by(login)?.len() > 1),
         None => Ok(false),
     }
 }

@@ -23,13 +23,13 @@ use keywright_core::authenticator::plan::{Step, World};
 use keywright_core::authenticator::{Desired, Oid};
 use keywright_core::printable::quoted;
 use keywright_core::text::Kind as Words;
-use pgrx::datum::Array;
+use pgrx::datum::{Array, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, pg_extern, pg_sys};
 
 pub use caller::Caller;
-pub use desired::{current_names, database, find as find_service, served_by, shares_its_login};
-pub use preflight::list;
+pub use desired::{current_names, database, find as find_service, login_of, served_by, shares_its_login};
+pub use preflight::{list, missing_of_search_path};
 
 #[expect(clippy::too_many_arguments, reason = "one for each of the SQL function's, and fcinfo")]
 #[pg_extern(sql = false)]
@@ -47,7 +47,7 @@ fn grant_authenticator(
     let desired = Desired::new(
         args::required("service", service)?.to_owned(),
         args::text("connect_as", connect_as)?.to_owned(),
-        args::text("anon_role", anon_role)?.to_owned(),
+        preflight::optional("anon_role", anon_role)?,
         preflight::list("jwt_roles", &jwt_roles)?,
         preflight::list("schemas", &schemas)?,
         args::required("noinherit", noinherit)?,
@@ -55,9 +55,17 @@ fn grant_authenticator(
     let managed_by = args::words("managed_by", Words::Manager, managed_by).map_err(Failure::from)?;
     let wanted = Wanted { desired, managed_by };
     let rows = Rows::new(fcinfo);
-    let (world, steps) = step::named(|| patiently(|| grant(&wanted, &caller)))?;
+    let (world, steps, stored) = step::named(|| patiently(|| grant(&wanted, &caller)))?;
     for step in &steps {
         push(&rows, &world, step, false);
+    }
+    if steps.is_empty() && stored {
+        rows.push(&[
+            "store service".into_datum(),
+            wanted.desired.service.as_str().into_datum(),
+            "done".into_datum(),
+            "its roles are granted already".into_datum(),
+        ]);
     }
     if !steps.is_empty() {
         warn(&rows, &world, &wanted.desired);
@@ -78,12 +86,14 @@ fn warn(rows: &Rows, world: &World, desired: &Desired) {
     }
 }
 
-fn grant(wanted: &Wanted, caller: &Caller) -> Result<(World, Vec<Step>), Failure<'static>> {
+/// What was done, and whether the service was stored.
+fn grant(wanted: &Wanted, caller: &Caller) -> Result<(World, Vec<Step>, bool), Failure<'static>> {
     let desired = &wanted.desired;
     let look = || world::look(std::slice::from_ref(desired));
     if wanted.is_settled()? {
-        return Ok((look(), Vec::new()));
+        return Ok((look(), Vec::new(), false));
     }
+    preflight::require_powerful_owner()?;
     queue();
     let mut world = hold(look, Some(&desired.service), std::slice::from_ref(desired));
     let stored = wanted.differs()?;
@@ -99,7 +109,7 @@ fn grant(wanted: &Wanted, caller: &Caller) -> Result<(World, Vec<Step>), Failure
     if stored.is_some() || world.ledger != written {
         notify(stored.is_some());
     }
-    Ok((world, steps))
+    Ok((world, steps, stored.is_some()))
 }
 
 #[pg_extern(sql = false)]
@@ -142,6 +152,7 @@ fn revoke(service: &str, claim: Claim) -> Result<(World, Option<Vec<Step>>), Fai
     if !known(&world) {
         return Ok((world, Some(Vec::new())));
     }
+    preflight::require_powerful_owner()?;
     queue();
     claim.hold(|| format!("authenticator {}", quoted(service.as_bytes())), HOLD, &[service.into()])?;
     let mut world = hold(|| world::look(&[]), Some(service), &[]);
@@ -179,6 +190,37 @@ fn reconcile_authenticators(fcinfo: pg_sys::FunctionCallInfo) -> Result<Rows, Er
     Ok(rows)
 }
 
+#[pg_extern(sql = false)]
+fn list_authenticators(fcinfo: pg_sys::FunctionCallInfo) -> Result<Rows, ErrorReport> {
+    const ABOUT: &str = r#"
+        SELECT a.managed_by, a.created_at, a.updated_at FROM keywright.authenticators AS a WHERE a.service = $1"#;
+    let rows = Rows::new(fcinfo);
+    let mut services = desired::all();
+    services.sort_by(|one, other| one.service.cmp(&other.service));
+    let world = world::look(&services);
+    for service in services {
+        let (connect_as, anon_role, jwt_roles) = desired::listed(&service, &world);
+        let about = crate::spi::read(ABOUT, &[service.service.as_str().into()], |row| {
+            let moment = |column| row.get::<TimestampWithTimeZone>(column);
+            (row.get::<Vec<u8>>(1).map(|manager| args::readable(&manager)), moment(2), moment(3))
+        });
+        for (managed_by, created_at, updated_at) in about {
+            rows.push(&[
+                service.service.as_str().into_datum(),
+                connect_as.as_str().into_datum(),
+                anon_role.as_deref().into_datum(),
+                jwt_roles.clone().into_datum(),
+                service.schemas.clone().into_datum(),
+                service.noinherit.into_datum(),
+                managed_by.into_datum(),
+                created_at.into_datum(),
+                updated_at.into_datum(),
+            ]);
+        }
+    }
+    Ok(rows)
+}
+
 type Plan = (World, Vec<Step>, Vec<(String, Finding)>);
 
 fn reconcile(caller: &Caller) -> Result<Plan, Failure<'static>> {
@@ -187,6 +229,7 @@ fn reconcile(caller: &Caller) -> Result<Plan, Failure<'static>> {
     if steps.is_empty() && world.ledger == world::ledger() {
         return Ok((world, steps, findings));
     }
+    preflight::require_powerful_owner()?;
     queue();
     let desired = desired::all();
     let held = hold(|| world::look(&desired), None, &desired);
@@ -260,11 +303,7 @@ fn not_allowed(
         })
     };
     let mut found = Vec::new();
-    for name in desired.roles() {
-        let Some(role) = resolve(name) else { continue };
-        if has(role) || allowance::is_allowed(connect_as, role) || caller.could_grant(&[connect_as, role]) {
-            continue;
-        }
+    let mut refuse = |name: &str| {
         found.push(Finding {
             severity: Severity::Error,
             code: "not_allowed",
@@ -279,6 +318,25 @@ fn not_allowed(
                 literal(&desired.connect_as)
             ),
         });
+    };
+    // A service of no role still changes its login.
+    let serves = || {
+        world
+            .ledger
+            .claimed_by(world.database.oid, &desired.service)
+            .any(|entry| entry.member.oid == connect_as)
+    };
+    if desired.roles().is_empty()
+        && !(serves() || allowance::allows_any(connect_as) || caller.could_grant(&[connect_as]))
+    {
+        refuse(&desired.connect_as);
+    }
+    for name in desired.roles() {
+        let Some(role) = resolve(name) else { continue };
+        if has(role) || allowance::is_allowed(connect_as, role) || caller.could_grant(&[connect_as, role]) {
+            continue;
+        }
+        refuse(name);
     }
     found
 }

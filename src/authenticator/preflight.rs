@@ -5,13 +5,14 @@ use crate::args::Faults;
 use crate::error::{Failure, Fault};
 use crate::record::Rows;
 use crate::{args, spi};
-use keywright_core::authenticator::findings::{Finding, GRANTOR, Severity, findings, identifier};
+use keywright_core::authenticator::findings::{Finding, GRANTOR, Severity, findings, identifier, literal};
 use keywright_core::authenticator::plan::World;
 use keywright_core::authenticator::{Desired, Oid};
 use keywright_core::printable::quoted;
 use pgrx::datum::Array;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, pg_extern, pg_sys};
+use std::collections::BTreeMap;
 
 #[pg_extern(sql = false)]
 fn preflight_authenticator(
@@ -23,7 +24,7 @@ fn preflight_authenticator(
 ) -> Result<Rows, ErrorReport> {
     let mut faults = Faults::default();
     let connect_as = faults.sift(args::text("connect_as", connect_as));
-    let anon_role = faults.sift(args::text("anon_role", anon_role));
+    let anon_role = faults.sift(optional("anon_role", anon_role));
     let jwt_roles = faults.sift(list("jwt_roles", &jwt_roles));
     let schemas = faults.sift(list("schemas", &schemas));
     let (Some(connect_as), Some(anon_role), Some(jwt_roles), Some(schemas)) =
@@ -34,7 +35,7 @@ fn preflight_authenticator(
     let desired = Desired {
         service: String::new(),
         connect_as: connect_as.to_owned(),
-        anon_role: anon_role.to_owned(),
+        anon_role,
         jwt_roles,
         schemas,
         noinherit: true,
@@ -53,6 +54,11 @@ fn preflight_authenticator(
     Ok(rows)
 }
 
+/// A name that may be left out.
+pub fn optional(argument: &'static str, name: Option<&[u8]>) -> Result<Option<String>, Fault> {
+    name.map(|name| args::text(argument, Some(name)).map(str::to_owned)).transpose()
+}
+
 /// A list of names; a null among them is none.
 pub fn list(argument: &'static str, value: &Option<Array<&[u8]>>) -> Result<Vec<String>, Fault> {
     let elements = args::elements(argument, value)?;
@@ -67,6 +73,7 @@ pub fn preflight(world: &World, desired: &Desired, resolve: impl Fn(&str) -> Opt
     schemas(&mut found, world, desired, &roles);
     if let Some(connect_as) = connect_as {
         connect(&mut found, world, connect_as);
+        settings(&mut found, world, desired, connect_as);
         pre_request(&mut found, world, desired, connect_as, &roles);
     }
     if !super::carry_out::is_clean(world) {
@@ -82,8 +89,74 @@ pub fn preflight(world: &World, desired: &Desired, resolve: impl Fn(&str) -> Opt
             ),
         });
     }
+    if let Err(Failure::OwnerPowerless { owner }) = require_powerful_owner() {
+        let owner = args::readable(&owner);
+        found.push(Finding {
+            severity: Severity::Error,
+            code: "owner_not_superuser",
+            message: format!(
+                "the owner of keywright, role {}, is not a superuser: nothing can be granted or undone",
+                quoted(owner.as_bytes())
+            ),
+            hint: format!("ALTER ROLE {} SUPERUSER;", identifier(&owner)),
+            object: owner,
+        });
+    }
     found.sort_by_key(|finding| finding.severity);
     found
+}
+
+/// The ledger is a setting that only a superuser writes, and the owner of keywright may be one no more.
+pub fn require_powerful_owner() -> Result<(), Failure<'static>> {
+    const OWNER: &str = r#"
+        SELECT r.rolname::text FROM pg_catalog.pg_roles AS r WHERE r.rolname = current_user AND NOT r.rolsuper"#;
+    match spi::read(OWNER, &[], |row| row.must::<Vec<u8>>(1)).pop() {
+        Some(owner) => Err(Failure::OwnerPowerless { owner }),
+        None => Ok(()),
+    }
+}
+
+/// What is stored for PostgREST: whether it may read it, and whether the schemas of its search path are there.
+fn settings(found: &mut Vec<Finding>, world: &World, desired: &Desired, connect_as: Oid) {
+    const UNREAD: &str = r#"
+        SELECT FROM pg_catalog.pg_roles AS r
+         WHERE r.oid = $2 AND EXISTS (SELECT FROM keywright.postgrest_settings AS s WHERE s.service = $1)
+           AND NOT (pg_catalog.has_schema_privilege(r.oid, 'keywright', 'USAGE')
+                    AND pg_catalog.has_function_privilege(r.oid, 'keywright.postgrest_config()', 'EXECUTE'))"#;
+    let args = [desired.service.as_str().into(), pg_sys::Oid::from(connect_as).into()];
+    if !spi::read(UNREAD, &args, |_| ()).is_empty() {
+        let role = world.graph.name(connect_as);
+        found.push(Finding {
+            severity: Severity::Warning,
+            code: "settings_unread",
+            object: role.to_owned(),
+            message: format!(
+                "role {} may not call keywright.postgrest_config: PostgREST goes on with its file alone",
+                quoted(role.as_bytes())
+            ),
+            hint: format!("SELECT keywright.grant_access({}, 'authenticator');", literal(role)),
+        });
+    }
+    for schema in missing_of_search_path(&crate::postgrest::stored(&desired.service)) {
+        found.push(Finding {
+            severity: Severity::Error,
+            code: "search_path_missing",
+            message: format!(
+                "schema {} of db_extra_search_path does not exist: PostgREST would answer every request with 503",
+                quoted(schema.as_bytes())
+            ),
+            hint: format!("CREATE SCHEMA {};", identifier(&schema)),
+            object: schema,
+        });
+    }
+}
+
+/// The schemas of db_extra_search_path that are not there.
+pub fn missing_of_search_path(settings: &BTreeMap<String, String>) -> Vec<String> {
+    const EXISTS: &str = "SELECT FROM pg_catalog.pg_namespace AS n WHERE n.nspname = $1";
+    let path = settings.get("db_extra_search_path").map(String::as_str).unwrap_or_default();
+    let names = path.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.filter(|name| spi::read(EXISTS, &[(*name).into()], |_| ()).is_empty()).map(str::to_owned).collect()
 }
 
 fn connect(found: &mut Vec<Finding>, world: &World, connect_as: Oid) {
@@ -122,14 +195,17 @@ fn schemas(found: &mut Vec<Finding>, world: &World, desired: &Desired, roles: &[
     for schema in &desired.schemas {
         let shown = quoted(schema.as_bytes());
         if schema.is_empty() || schema.contains(',') || schema.trim() != schema {
-            let hint =
-                "PostgREST splits db-schemas at commas and trims the names: name one schema an element.";
-            error(
-                "schema_name",
-                schema,
-                format!("schema name {shown} can not be told to PostgREST"),
-                hint.into(),
+            let names: Vec<String> =
+                schema.split(',').map(str::trim).filter(|name| !name.is_empty()).map(literal).collect();
+            let hint = format!(
+                "PostgREST splits db-schemas at commas and trims the names. Name one schema an element: ARRAY[{}].",
+                names.join(", ")
             );
+            error("schema_name", schema, format!("schema name {shown} can not be told to PostgREST"), hint);
+        } else if ["pg_catalog", "information_schema"].contains(&schema.as_str()) {
+            // `parseDbSchemas` of PostgREST 16.
+            let hint = "Name the schemas of your own API.";
+            error("schema_exposed", schema, format!("PostgREST does not expose schema {shown}"), hint.into());
         } else if spi::read(EXISTS, &[schema.as_str().into()], |_| ()).is_empty() {
             let hint = format!("CREATE SCHEMA {};", identifier(schema));
             let database = quoted(world.database.name.as_bytes());
@@ -144,6 +220,15 @@ fn schemas(found: &mut Vec<Finding>, world: &World, desired: &Desired, roles: &[
                 roles.iter().zip(may).filter(|(_, may)| *may == Some(false)).map(|(role, _)| (schema, *role)),
             );
         }
+    }
+    if desired.schemas.iter().any(|schema| schema == "keywright") {
+        found.push(Finding {
+            severity: Severity::Warning,
+            code: "schema_exposed",
+            object: "keywright".into(),
+            message: "schema \"keywright\" would be exposed: what a role may call of it, anybody may call over HTTP as it".into(),
+            hint: "Expose functions of your own that call what is needed.".into(),
+        });
     }
     for (schema, role) in without {
         let role = world.graph.name(role);
@@ -227,8 +312,13 @@ fn pre_request(found: &mut Vec<Finding>, world: &World, desired: &Desired, conne
                     "role {} may not execute the pre-request function {shown}",
                     quoted(role.as_bytes())
                 ),
-                hint: "Every request calls it as its role: grant EXECUTE on it, and USAGE on its schema."
-                    .into(),
+                hint: match function.strip_prefix("keywright.") {
+                    Some(_) => format!("SELECT keywright.grant_access({}, 'requester');", literal(role)),
+                    None => {
+                        "Every request calls it as its role: grant EXECUTE on it, and USAGE on its schema."
+                            .into()
+                    }
+                },
             });
         }
     }

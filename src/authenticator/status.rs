@@ -61,14 +61,16 @@ pub fn is_settled(service: &Desired) -> bool {
     let world = world::look(std::slice::from_ref(service));
     let mut names = service.roles().into_iter().chain([service.connect_as.as_str()]);
     names.all(|name| world.role_of(&service.service, name) == world.graph.find(name))
-        && differences(&world, service, |name| world.graph.find(name)).is_empty()
+        && differences(&world, service, |name| world.graph.find(name))
+            .iter()
+            .all(|difference| difference.code == "settings_unread")
 }
 
 fn differences(world: &World, desired: &Desired, resolve: impl Fn(&str) -> Option<Oid>) -> Vec<Drift> {
     let service = Some(desired.service.clone());
     let mut drift: Vec<Drift> = preflight(world, desired, &resolve)
         .into_iter()
-        .filter(|finding| finding.severity == Severity::Error)
+        .filter(|finding| finding.severity == Severity::Error || finding.code == "settings_unread")
         .map(|finding| Drift {
             service: service.clone(),
             code: finding.code,

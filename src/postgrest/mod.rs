@@ -9,6 +9,7 @@ use keywright_core::printable::quoted;
 use pgrx::datum::Array;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{AnyElement, IntoDatum, PgBuiltInOids, pg_extern, pg_sys};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 const PRE_CONFIG: &str = "keywright.postgrest_config";
@@ -89,11 +90,23 @@ fn set(
         DO UPDATE SET value = excluded.value, updated_at = pg_catalog.clock_timestamp()"#;
     const REMOVE: &str = "DELETE FROM keywright.postgrest_settings WHERE service = $1 AND key = $2";
     const HINT: &str = "See docs.postgrest.org, Configuration; null removes a setting.";
-    let checked = postgrest::check(wanted)
-        .map_err(|sentences| Failure::from(Fault { argument, sentences, hint: HINT.into() }))?;
-    let desired = service_of(service)?;
+    let found = service_of(service);
+    let before = found.as_ref().map(|desired| stored(&desired.service)).unwrap_or_default();
+    let (checked, mut sentences) = match postgrest::check(wanted, &before) {
+        Ok(checked) => (checked, Vec::new()),
+        Err(sentences) => (Settings::new(), sentences),
+    };
+    let path = wanted.get("db_extra_search_path").cloned().flatten();
+    let path = path.map(|path| BTreeMap::from([("db_extra_search_path".to_owned(), path)]));
+    for schema in authenticator::missing_of_search_path(&path.unwrap_or_default()) {
+        sentences.push(format!("db_extra_search_path: Schema {} does not exist.", quoted(schema.as_bytes())));
+    }
+    if !sentences.is_empty() {
+        return Err(Fault { argument, sentences, hint: HINT.into() }.into());
+    }
+    let desired = found?;
     let service = desired.service.as_str();
-    if differences(&checked, &stored(service)).is_empty() {
+    if differences(&checked, &before).is_empty() {
         return Ok(Vec::new());
     }
     // One writer of a service at a time.
@@ -101,6 +114,7 @@ fn set(
         return Err(Failure::NoAuthenticator { service: service.to_owned() });
     }
     let changes = differences(&checked, &stored(service));
+    require_unseen(&desired, &changes)?;
     for (key, _) in &changes {
         match checked[key].as_deref() {
             Some(value) => spi::count(STORE, &[service.into(), key.as_str().into(), value.into()]),
@@ -111,6 +125,25 @@ fn set(
         authenticator::notify(checked.contains_key("db_extra_search_path"));
     }
     Ok(changes)
+}
+
+/// PostgREST sees a setting that a session has shown it, and that is gone, as empty: with an empty db-pre-request the hook is off,
+/// whatever the file says. So it is removed while there is no such session.
+fn require_unseen(desired: &Desired, changes: &[(String, &'static str)]) -> Result<(), Failure<'static>> {
+    const SESSIONS: &str = r#"
+        SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity AS a
+         WHERE a.usesysid = $1 AND a.datname = pg_catalog.current_database()"#;
+    let removed = |(key, outcome): &&(String, &'static str)| {
+        *outcome == "removed" && postgrest::is_in_database(key) && !postgrest::has_default(key)
+    };
+    let keys: Vec<String> = changes.iter().filter(removed).map(|(key, _)| key.clone()).collect();
+    let Some(login) = authenticator::login_of(desired).filter(|_| !keys.is_empty()) else { return Ok(()) };
+    let sessions: i64 =
+        spi::read(SESSIONS, &[pg_sys::Oid::from(login).into()], |row| row.must(1)).pop().unwrap_or_default();
+    match sessions {
+        0 => Ok(()),
+        _ => Err(Failure::SettingShown { keys, role: desired.connect_as.clone(), sessions }),
+    }
 }
 
 fn differences(checked: &Settings, stored: &BTreeMap<String, String>) -> Vec<(String, &'static str)> {
@@ -130,7 +163,7 @@ fn differences(checked: &Settings, stored: &BTreeMap<String, String>) -> Vec<(St
 }
 
 /// The settings of a service. What this database can not read, because it came from another, is none.
-fn stored(service: &str) -> BTreeMap<String, String> {
+pub fn stored(service: &str) -> BTreeMap<String, String> {
     const STORED: &str = "SELECT key, value FROM keywright.postgrest_settings WHERE service = $1";
     let text = |bytes: Vec<u8>| args::name(&bytes).map(str::to_owned);
     spi::read(STORED, &[service.into()], |row| Some((text(row.must(1))?, text(row.must(2))?)))
@@ -144,6 +177,11 @@ fn service_of(service: &[u8]) -> Result<Desired, Failure<'static>> {
     found.ok_or_else(|| Failure::NoAuthenticator { service: String::from_utf8_lossy(service).into_owned() })
 }
 
+thread_local! {
+    /// What this session has shown PostgREST, and as which login.
+    static SHOWN: RefCell<(u32, BTreeMap<String, String>)> = const { RefCell::new((0, BTreeMap::new())) };
+}
+
 #[pg_extern(sql = false)]
 fn postgrest_config() -> Result<(), ErrorReport> {
     const SET: &str = "SELECT pg_catalog.set_config('pgrst.' || $1, $2, true)";
@@ -154,10 +192,23 @@ fn postgrest_config() -> Result<(), ErrorReport> {
     if let Some(at) = served.iter().position(|(desired, _)| Some(&desired.service) == named.as_ref()) {
         served.swap(0, at);
     }
-    let Some((desired, anon_role)) = served.into_iter().next() else { return Ok(()) };
-    for (key, value) in postgrest::in_database(&stored(&desired.service), &anon_role, &desired.schemas) {
-        spi::read_once(SET, &[key.into(), value.into()], |_| ());
+    let values = match served.first() {
+        Some((desired, anon_role)) => {
+            postgrest::in_database(&stored(&desired.service), anon_role.as_deref(), &desired.schemas)
+        }
+        None => BTreeMap::new(),
+    };
+    // What was shown and is gone would be empty, which PostgREST prefers to its file: then the hook is off. It stays as it was
+    // while the session lasts.
+    let (earlier, mut shown) = SHOWN.take();
+    if earlier != login {
+        shown.clear();
     }
+    shown.extend(values);
+    for (key, value) in &shown {
+        spi::read_once(SET, &[key.as_str().into(), value.as_str().into()], |_| ());
+    }
+    SHOWN.set((login, shown));
     Ok(())
 }
 
@@ -197,8 +248,13 @@ fn render_postgrest_config(
             None => faults.push(Fault::new(argument, sentence, "")),
         }
     }
-    if let Some(sentence) = jwt_secret.and_then(postgrest::secret_fault) {
+    let settings = stored(&desired.service);
+    let is_base64 = settings.get("jwt_secret_is_base64").is_some_and(|value| value == "true");
+    if let Some(sentence) = jwt_secret.and_then(|secret| postgrest::secret_fault(secret, is_base64)) {
         faults.push(Fault::new("jwt_secret", sentence, "RFC 7518 wants as many bits as the hash has."));
+    }
+    if password.is_some_and(str::is_empty) {
+        faults.push(Fault::new("password", "It is empty.", "Null leaves it out."));
     }
     if !faults.is_empty() {
         return Err(Failure::Arguments(faults).into());
@@ -216,10 +272,10 @@ fn render_postgrest_config(
         &connection,
         password,
         jwt_secret,
-        &names[&desired.anon_role],
+        desired.anon_role.as_ref().map(|name| names[name].as_str()),
         &desired.schemas,
         may_read.then_some(PRE_CONFIG),
-        &stored(&desired.service),
+        &settings,
     );
     Ok(text.as_str().to_owned())
 }

@@ -42,12 +42,14 @@ pub struct Finding {
 impl Finding {
     /// Nothing may be granted to or of such a role; anything else only keeps the service from working.
     pub fn is_danger(&self) -> bool {
-        const HARMLESS: [&str; 7] = [
+        const HARMLESS: [&str; 9] = [
             "role_missing",
             "nologin",
             "no_schema",
             "schema_name",
             "schema_missing",
+            "schema_exposed",
+            "search_path_missing",
             "pre_request_missing",
             "pre_request_denied",
         ];
@@ -123,8 +125,8 @@ pub fn findings(
     if let Some(oid) = connect_as {
         authenticator(&mut found, graph, oid, options);
     }
-    for (at, name) in desired.roles().into_iter().enumerate() {
-        let part = if at == 0 { Part::Anonymous } else { Part::Jwt };
+    for name in desired.roles() {
+        let part = if desired.anon_role.as_deref() == Some(name) { Part::Anonymous } else { Part::Jwt };
         if let Some(oid) = role(&mut found, graph, name, part, &resolve) {
             switched_to(&mut found, graph, oid, part, connect_as);
         }

@@ -22,7 +22,8 @@ pub struct Party {
 pub struct Desired {
     pub service: String,
     pub connect_as: String,
-    pub anon_role: String,
+    /// None: requests without a JWT are refused.
+    pub anon_role: Option<String>,
     pub jwt_roles: Vec<String>,
     pub schemas: Vec<String>,
     pub noinherit: bool,
@@ -33,14 +34,14 @@ impl Desired {
     pub fn new(
         service: String,
         connect_as: String,
-        anon_role: String,
+        anon_role: Option<String>,
         mut jwt_roles: Vec<String>,
         all_schemas: Vec<String>,
         noinherit: bool,
     ) -> Desired {
         jwt_roles.sort();
         jwt_roles.dedup();
-        jwt_roles.retain(|role| *role != anon_role);
+        jwt_roles.retain(|role| Some(role) != anon_role.as_ref());
         let mut schemas = Vec::new();
         for schema in all_schemas {
             if !schemas.contains(&schema) {
@@ -52,7 +53,7 @@ impl Desired {
 
     /// The roles the authenticator switches to, each once.
     pub fn roles(&self) -> Vec<&str> {
-        let mut roles = vec![self.anon_role.as_str()];
+        let mut roles: Vec<&str> = self.anon_role.as_deref().into_iter().collect();
         for role in &self.jwt_roles {
             if !roles.contains(&role.as_str()) {
                 roles.push(role);

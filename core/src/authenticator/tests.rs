@@ -42,7 +42,7 @@ fn desired(service: &str) -> Desired {
     Desired {
         service: service.into(),
         connect_as: "app".into(),
-        anon_role: "anon".into(),
+        anon_role: Some("anon".into()),
         jwt_roles: vec!["user".into(), "anon".into()],
         schemas: vec!["public".into()],
         noinherit: true,

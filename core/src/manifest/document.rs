@@ -238,9 +238,9 @@ pub struct Authenticator {
     /// The Postgres role it logs in as.
     #[cfg_attr(test, schemars(with = "form::Identifier"))]
     pub connect_as: String,
-    /// The Postgres role of requests without a token.
-    #[cfg_attr(test, schemars(with = "form::Identifier"))]
-    pub anon_role: String,
+    /// The Postgres role of requests without a token. Absent or null: there are none.
+    #[cfg_attr(test, schemars(with = "Option<form::Identifier>"))]
+    pub anon_role: Option<String>,
     /// The Postgres roles that tokens may name.
     #[cfg_attr(test, schemars(default, with = "Vec<form::Identifier>"))]
     pub jwt_roles: Vec<String>,

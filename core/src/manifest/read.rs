@@ -219,7 +219,10 @@ fn authenticator(entry: &mut Object) -> Authenticator {
     Authenticator {
         service: entry.name("service", Rule::ServiceName),
         connect_as: entry.identifier("connect_as"),
-        anon_role: entry.identifier("anon_role"),
+        anon_role: entry.optional("anon_role", |value, at| match value {
+            Json::Null => None,
+            value => identifier(value, at),
+        }),
         jwt_roles: entry.or("jwt_roles", Vec::new, list_of((0, usize::MAX), identifier)),
         schemas: entry.or("schemas", default_schemas, list_of((1, usize::MAX), identifier)),
         noinherit: entry.or("noinherit", default_noinherit, flag),
