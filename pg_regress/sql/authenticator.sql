@@ -88,6 +88,27 @@ REVOKE regress_link FROM regress_anon;
 GRANT regress_link TO regress_app;
 SELECT severity, code, object, message FROM keywright.preflight_authenticator('regress_app', 'regress_anon', '{}', '{regress_api}') WHERE code <> 'inherits';
 DROP ROLE regress_link;
+-- What was granted by hand of the server and of keywright: to a role, by a membership, to everybody.
+CREATE ROLE regress_link;
+GRANT regress_link TO regress_user;
+GRANT SET ON PARAMETER session_replication_role, log_statement TO regress_anon;
+GRANT EXECUTE ON FUNCTION pg_read_file(text), lo_import(text) TO regress_anon;
+GRANT UPDATE (rolpassword) ON pg_authid TO regress_link;
+GRANT EXECUTE ON FUNCTION keywright.mint_api_key(text, text, text[], text[], interval, text) TO regress_link;
+GRANT SELECT ON keywright.users TO PUBLIC;
+SELECT severity, code, message, hint FROM keywright.preflight_authenticator('regress_app', 'regress_anon', '{regress_user}', '{regress_api}') WHERE code <> 'inherits';
+REVOKE SELECT ON keywright.users FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION keywright.mint_api_key(text, text, text[], text[], interval, text) FROM regress_link;
+REVOKE UPDATE (rolpassword) ON pg_authid FROM regress_link;
+REVOKE EXECUTE ON FUNCTION pg_read_file(text), lo_import(text) FROM regress_anon;
+REVOKE SET ON PARAMETER session_replication_role, log_statement FROM regress_anon;
+DROP ROLE regress_link;
+ALTER SCHEMA keywright OWNER TO regress_user;
+SELECT severity, code, message FROM keywright.preflight_authenticator('regress_app', 'regress_anon', '{regress_user}', '{regress_api}') WHERE code = 'owner';
+ALTER SCHEMA keywright OWNER TO CURRENT_USER;
+ALTER DATABASE :DBNAME CONNECTION LIMIT 0;
+SELECT * FROM keywright.preflight_authenticator('regress_app', 'regress_anon', '{}', '{regress_api}');
+ALTER DATABASE :DBNAME CONNECTION LIMIT -1;
 -- The anonymous role is a member of the authenticator; the authenticator may not connect; a pre-request function.
 GRANT regress_app TO regress_anon;
 REVOKE CONNECT ON DATABASE :DBNAME FROM PUBLIC;
@@ -362,6 +383,74 @@ DROP VIEW public.planted;
 DROP SCHEMA regress_plant;
 DROP ROLE regress_planter;
 
+-- A name that became another role's waits for a new grant or an allowance, also in a superuser's job, and after a ledger without entries.
+CREATE ROLE regress_planted LOGIN;
+SELECT count(*) FROM keywright.grant_authenticator('rest', 'regress_planted', 'regress_anon', '{}', '{regress_api}');
+REVOKE CONNECT ON DATABASE :DBNAME FROM regress_planted;
+DROP ROLE regress_planted;
+SELECT * FROM keywright.reconcile_authenticators();
+CREATE ROLE regress_planted LOGIN;
+SELECT code, object, hint FROM keywright.authenticator_status();
+SELECT * FROM keywright.reconcile_authenticators();
+SELECT * FROM public.granted;
+SELECT keywright.allow_authenticator('regress_planted', '{regress_anon}');
+SELECT action, outcome FROM keywright.reconcile_authenticators();
+SELECT keywright.disallow_authenticator('regress_planted');
+-- The same for a role that is granted.
+CREATE ROLE regress_planted2;
+SELECT count(*) FROM keywright.grant_authenticator('rest', 'regress_planted', 'regress_anon', '{regress_planted2}', '{regress_api}');
+DROP ROLE regress_planted2;
+CREATE ROLE regress_planted2;
+SELECT * FROM keywright.reconcile_authenticators();
+SELECT action, object, outcome FROM keywright.grant_authenticator('rest', 'regress_planted', 'regress_anon', '{regress_planted2}', '{regress_api}');
+SELECT * FROM keywright.reconcile_authenticators();
+-- What keywright_grantor granted is ours, also when no ledger says so (PostgreSQL 16 and later).
+ALTER ROLE keywright_grantor SET keywright_ledger.entries = '';
+DELETE FROM keywright.authenticators;
+SELECT code, object, message, hint FROM keywright.authenticator_status();
+SELECT action, object, outcome FROM keywright.reconcile_authenticators();
+DO $$
+BEGIN
+  IF current_setting('server_version_num')::integer >= 160000 THEN
+    REVOKE regress_anon FROM regress_planted GRANTED BY keywright_grantor;
+    REVOKE regress_planted2 FROM regress_planted GRANTED BY keywright_grantor;
+    DROP OWNED BY keywright_grantor;
+  END IF;
+END
+$$;
+SELECT * FROM keywright.authenticator_status();
+DO $$
+BEGIN
+  IF current_setting('server_version_num')::integer >= 160000 THEN
+    REVOKE regress_anon, regress_planted2 FROM keywright_grantor;
+  END IF;
+END
+$$;
+DROP ROLE keywright_grantor;
+REVOKE CONNECT ON DATABASE :DBNAME FROM regress_planted;
+DROP ROLE regress_planted, regress_planted2;
+
+-- Allowances come back by name, each row for itself; a role that is not there allows nothing, and nobody who takes its name.
+CREATE ROLE regress_planted;
+SELECT keywright.allow_authenticator('regress_app', '{regress_anon,regress_planted}');
+SELECT format('CREATE TEMPORARY TABLE dumped AS SELECT a.* FROM keywright.authenticator_allowances AS a %s', extcondition[array_position(extconfig, 'keywright.authenticator_allowances'::regclass::oid)])
+  FROM pg_extension WHERE extname = 'keywright' \gexec
+DELETE FROM keywright.authenticator_allowances;
+DROP ROLE regress_planted;
+UPDATE dumped SET connect_as_oid = 1, role_oid = 2;
+INSERT INTO keywright.authenticator_allowances SELECT * FROM dumped;
+CREATE ROLE regress_planted;
+SELECT * FROM keywright.list_allowed_authenticators();
+SELECT connect_as, role, connect_as_oid IS NULL AS nobody, role_oid IS NULL AS nothing FROM keywright.authenticator_allowances ORDER BY 1, 2;
+DROP ROLE regress_planted;
+-- Renamed, it is not what a dump would say; allowed again, it is.
+ALTER ROLE regress_anon RENAME TO regress_anon_renamed;
+SELECT * FROM keywright.list_allowed_authenticators();
+SELECT keywright.allow_authenticator('regress_app', '{regress_anon_renamed}'), (SELECT string_agg(role, ',' ORDER BY role) FROM keywright.authenticator_allowances WHERE connect_as = 'regress_app') AS before;
+SELECT keywright.allow_authenticator('regress_app', '{regress_anon_renamed}'), (SELECT string_agg(role, ',' ORDER BY role) FROM keywright.authenticator_allowances WHERE connect_as = 'regress_app') AS before;
+ALTER ROLE regress_anon_renamed RENAME TO regress_anon;
+SELECT keywright.disallow_authenticator('regress_app');
+
 -- A service of no role still changes its login: it wants an allowance, or somebody who could grant it by hand.
 SET SESSION AUTHORIZATION regress_keywright_reconciler;
 SELECT * FROM keywright.grant_authenticator('bare', 'regress_app', NULL, '{}', '{regress_api}');
@@ -380,6 +469,42 @@ SELECT * FROM keywright.grant_authenticator(NULL, 'regress_app', 'regress_anon')
 SELECT * FROM keywright.grant_authenticator('rest', 'regress_app', 'regress_anon', managed_by => 'a b');
 SELECT * FROM keywright.grant_authenticator('rest', 'regress_app', 'regress_anon', noinherit => NULL);
 DROP ROLE "regress_App ""x"" $1; 'é", "regress_anon ""é""";
+
+-- The ledger in a database that is not UTF8: what others called their roles and databases is neither lost nor replaced, also when it is another
+-- cluster's ledger, as after a restore.
+CREATE ROLE "regress_app_é" LOGIN;
+SELECT count(*) FROM keywright.grant_authenticator('rest', 'regress_app_é', 'regress_anon', '{}', '{regress_api}');
+CREATE DATABASE "regress_keywright_é" TEMPLATE template0;
+CREATE DATABASE regress_keywright_ascii ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0;
+\set dbname :DBNAME
+\connect "regress_keywright_é"
+CREATE EXTENSION keywright;
+SELECT count(*) FROM keywright.grant_authenticator('rest-two', 'regress_app', 'regress_anon');
+\connect regress_keywright_ascii
+CREATE EXTENSION keywright;
+DO $$
+BEGIN
+  EXECUTE (SELECT format('ALTER ROLE keywright_grantor SET keywright_ledger.entries = %L', regexp_replace(substr(c, 26), '"system":"[0-9]+"', '"system":"1"'))
+             FROM pg_db_role_setting AS s, unnest(s.setconfig) AS c WHERE s.setrole = 'keywright_grantor'::regrole);
+END
+$$;
+SELECT count(*) FROM keywright.grant_authenticator('ascii', 'regress_app2', 'regress_anon');
+SELECT count(*) FROM keywright.revoke_authenticator('ascii');
+\connect :dbname
+\pset null '(null)'
+SELECT DISTINCT e -> 'member' ->> 'name' AS member, k ->> 'service' AS service, k -> 'database' ->> 'name' AS database
+  FROM pg_db_role_setting AS s, unnest(s.setconfig) AS c, jsonb_array_elements(substr(c, 26)::jsonb -> 'entries') AS e, jsonb_array_elements(e -> 'claims') AS k
+ WHERE s.setrole = 'keywright_grantor'::regrole ORDER BY 1, 2;
+SELECT count(*) FROM keywright.authenticator_status();
+SELECT outcome, count(*) FROM keywright.revoke_authenticator('rest') GROUP BY 1 ORDER BY 1;
+\connect "regress_keywright_é"
+SELECT outcome, count(*) FROM keywright.revoke_authenticator('rest-two') GROUP BY 1 ORDER BY 1;
+\connect :dbname
+\pset null '(null)'
+DROP DATABASE "regress_keywright_é";
+DROP DATABASE regress_keywright_ascii;
+REVOKE CONNECT ON DATABASE :DBNAME FROM "regress_app_é";
+DROP ROLE "regress_app_é";
 
 -- Refused, each with its code; nothing changes.
 SELECT part, r.code, r.message, r.detail, r.hint FROM (VALUES

@@ -42,22 +42,43 @@ COMMENT ON CONSTRAINT authenticators_jwt_roles_check ON keywright.authenticators
 COMMENT ON CONSTRAINT authenticators_schemas_check ON keywright.authenticators IS 'A plain list of names.';
 COMMENT ON CONSTRAINT authenticators_service_check ON keywright.authenticators IS 'The form of a service''s name.';
 
+-- By name and by number: a dump carries the names, and a restore looks the numbers up, row by row. Where a name means nobody
+-- the row has no number, and allows nothing.
 CREATE TABLE keywright.authenticator_allowances (
-  connect_as regrole NOT NULL,
-  role regrole NOT NULL,
+  connect_as text COLLATE pg_catalog."C" NOT NULL,
+  role text COLLATE pg_catalog."C" NOT NULL,
+  connect_as_oid oid,
+  role_oid oid,
   allowed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-  CONSTRAINT authenticator_allowances_pkey PRIMARY KEY (connect_as, role)
+  CONSTRAINT authenticator_allowances_key UNIQUE (connect_as_oid, role_oid)
 );
 ALTER TABLE keywright.authenticator_allowances ENABLE ROW LEVEL SECURITY;
 SELECT pg_catalog.pg_extension_config_dump('keywright.authenticator_allowances',
-  'WHERE EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = connect_as) AND EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = role)');
+  'WHERE EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = connect_as_oid AND r.rolname = connect_as) AND EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = role_oid AND r.rolname = role)');
 COMMENT ON TABLE keywright.authenticator_allowances IS
-'Which role a reconciler may make an authenticator, and which roles it may grant to it. An allowance is the role''s, not its name''s. A role that was dropped is not dumped.';
-COMMENT ON COLUMN keywright.authenticator_allowances.connect_as IS 'The role a service may log in as.';
-COMMENT ON COLUMN keywright.authenticator_allowances.role IS 'A role that may be granted to it.';
+'Which role a reconciler may make an authenticator, and which roles it may grant to it. An allowance is the role''s, not its name''s. A role that was dropped or renamed is not dumped.';
+COMMENT ON COLUMN keywright.authenticator_allowances.connect_as IS 'What the role a service may log in as was called when it was allowed.';
+COMMENT ON COLUMN keywright.authenticator_allowances.role IS 'What a role that may be granted to it was called then.';
+COMMENT ON COLUMN keywright.authenticator_allowances.connect_as_oid IS 'The role a service may log in as. Null: nobody had the name when the row was restored.';
+COMMENT ON COLUMN keywright.authenticator_allowances.role_oid IS 'A role that may be granted to it. Null: as above.';
 COMMENT ON COLUMN keywright.authenticator_allowances.allowed_at IS 'When an administrator allowed it.';
-COMMENT ON CONSTRAINT authenticator_allowances_pkey ON keywright.authenticator_allowances IS 'A pair is allowed once.';
-COMMENT ON INDEX keywright.authenticator_allowances_pkey IS 'A pair is allowed once.';
+COMMENT ON CONSTRAINT authenticator_allowances_key ON keywright.authenticator_allowances IS 'A pair is allowed once.';
+COMMENT ON INDEX keywright.authenticator_allowances_key IS 'A pair is allowed once.';
+
+CREATE FUNCTION keywright._resolve_allowance() RETURNS trigger
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  NEW.connect_as_oid := (SELECT r.oid FROM pg_catalog.pg_roles AS r WHERE r.rolname = NEW.connect_as);
+  NEW.role_oid := (SELECT r.oid FROM pg_catalog.pg_roles AS r WHERE r.rolname = NEW.role);
+  RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION keywright._resolve_allowance() IS 'Internal. Looks up the roles of an allowance, also when it is restored.';
+CREATE TRIGGER resolve BEFORE INSERT ON keywright.authenticator_allowances
+  FOR EACH ROW EXECUTE FUNCTION keywright._resolve_allowance();
+ALTER TABLE keywright.authenticator_allowances ENABLE ALWAYS TRIGGER resolve;
+COMMENT ON TRIGGER resolve ON keywright.authenticator_allowances IS 'A dump has the names of roles; their numbers are another cluster''s.';
 
 CREATE FUNCTION keywright.preflight_authenticator(
   connect_as text, anon_role text, jwt_roles text[] DEFAULT '{}', schemas text[] DEFAULT '{public}')
@@ -169,8 +190,8 @@ LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog,
 AS $$
   SELECT c.rolname::text, array_agg(r.rolname::text ORDER BY r.rolname)
     FROM keywright.authenticator_allowances AS a
-    JOIN pg_catalog.pg_roles AS c ON c.oid = a.connect_as
-    JOIN pg_catalog.pg_roles AS r ON r.oid = a.role
+    JOIN pg_catalog.pg_roles AS c ON c.oid = a.connect_as_oid
+    JOIN pg_catalog.pg_roles AS r ON r.oid = a.role_oid
    GROUP BY c.rolname
    ORDER BY c.rolname
 $$;

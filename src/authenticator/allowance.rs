@@ -18,13 +18,22 @@ fn allow_authenticator(
     roles: Option<Array<&[u8]>>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<&'static str, ErrorReport> {
-    const HELD: &str =
-        "SELECT a.role FROM keywright.authenticator_allowances AS a WHERE a.connect_as = $1 ORDER BY a.role";
-    const DROP: &str =
-        "DELETE FROM keywright.authenticator_allowances WHERE connect_as = $1 AND NOT (role = ANY ($2))";
+    // Only those that a dump would carry: a row whose role was renamed since is written anew.
+    const HELD: &str = r#"
+        SELECT a.role_oid FROM keywright.authenticator_allowances AS a
+          JOIN pg_catalog.pg_roles AS c ON c.oid = a.connect_as_oid AND c.rolname = a.connect_as
+          JOIN pg_catalog.pg_roles AS r ON r.oid = a.role_oid AND r.rolname = a.role
+         WHERE a.connect_as_oid = $1 ORDER BY a.role_oid"#;
+    const DROP: &str = r#"
+        DELETE FROM keywright.authenticator_allowances AS a
+         WHERE a.connect_as_oid = $1
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS c, pg_catalog.pg_roles AS r
+                            WHERE c.oid = a.connect_as_oid AND c.rolname = a.connect_as
+                              AND r.oid = a.role_oid AND r.rolname = a.role AND r.oid = ANY ($2))"#;
     const ALLOW: &str = r#"
         INSERT INTO keywright.authenticator_allowances (connect_as, role)
-        SELECT $1, r.oid FROM pg_catalog.unnest($2::oid[]) AS r (oid) ON CONFLICT DO NOTHING"#;
+        SELECT c.rolname, r.rolname FROM pg_catalog.pg_roles AS c, pg_catalog.pg_roles AS r
+         WHERE c.oid = $1 AND r.oid = ANY ($2) ON CONFLICT DO NOTHING"#;
     let caller = Caller::enter(fcinfo);
     let mut faults = Faults::default();
     let connect_as = faults.sift(args::text("connect_as", connect_as));
@@ -64,8 +73,8 @@ fn allow_authenticator(
 
 #[pg_extern(sql = false)]
 fn disallow_authenticator(connect_as: Option<&[u8]>) -> Result<bool, ErrorReport> {
-    const HELD: &str = "SELECT FROM keywright.authenticator_allowances WHERE connect_as = $1 LIMIT 1";
-    const DISALLOW: &str = "DELETE FROM keywright.authenticator_allowances WHERE connect_as = $1";
+    const HELD: &str = "SELECT FROM keywright.authenticator_allowances WHERE connect_as_oid = $1 LIMIT 1";
+    const DISALLOW: &str = "DELETE FROM keywright.authenticator_allowances WHERE connect_as_oid = $1";
     let connect_as = args::text("connect_as", connect_as)?;
     crate::access::require_free_name(connect_as.as_bytes())?;
     let Some(oid) = role_of(connect_as) else { return Ok(false) };
@@ -82,19 +91,19 @@ fn disallow_authenticator(connect_as: Option<&[u8]>) -> Result<bool, ErrorReport
 fn forget_the_gone() {
     const GONE: &str = r#"
         DELETE FROM keywright.authenticator_allowances AS a
-         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = a.connect_as)
-            OR NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = a.role)"#;
+         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = a.connect_as_oid)
+            OR NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = a.role_oid)"#;
     spi::count(GONE, &[]);
 }
 
 pub fn allows_any(connect_as: Oid) -> bool {
-    const ANY: &str = "SELECT FROM keywright.authenticator_allowances WHERE connect_as = $1 LIMIT 1";
+    const ANY: &str = "SELECT FROM keywright.authenticator_allowances WHERE connect_as_oid = $1 LIMIT 1";
     !spi::read(ANY, &[pg_sys::Oid::from(connect_as).into()], |_| ()).is_empty()
 }
 
 pub fn is_allowed(connect_as: Oid, role: Oid) -> bool {
     const ALLOWED: &str =
-        "SELECT FROM keywright.authenticator_allowances WHERE connect_as = $1 AND role = $2";
+        "SELECT FROM keywright.authenticator_allowances WHERE connect_as_oid = $1 AND role_oid = $2";
     let args = [pg_sys::Oid::from(connect_as).into(), pg_sys::Oid::from(role).into()];
     !spi::read(ALLOWED, &args, |_| ()).is_empty()
 }

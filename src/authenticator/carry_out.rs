@@ -93,7 +93,7 @@ pub fn carry_out(world: &mut World, before: &Ledger, steps: &[Step]) -> Result<(
     if (noted_anew || changes.iter().any(|step| step.outcome == Outcome::Done)) && !is_clean(world) {
         return Err(Failure::GrantorAltered);
     }
-    if world.grantor.is_none() && !world.ledger.entries.is_empty() {
+    if world.grantor.is_none() && !world.ledger.is_empty() {
         utility(&format!("CREATE ROLE {GRANTOR} NOLOGIN"));
         utility(&format!(
             "COMMENT ON ROLE {GRANTOR} IS 'keywright: grants memberships to authenticators, and carries the ledger of what was granted'"
@@ -121,7 +121,10 @@ pub fn carry_out(world: &mut World, before: &Ledger, steps: &[Step]) -> Result<(
     let graph = &world.graph;
     let role = |oid| graph.roles.get(&oid).filter(|role| !role.unreadable).map(|role| role.name.clone());
     let databases = databases();
-    let database = |oid| databases.iter().find(|(_, number)| **number == oid).map(|(name, _)| name.clone());
+    let database = |oid| {
+        let named = databases.iter().find(|(number, _)| *number == oid);
+        named.and_then(|(_, name)| String::from_utf8(name.clone()).ok())
+    };
     world.ledger.rename(role, database);
     write(&world.ledger);
     Ok(())
@@ -271,10 +274,10 @@ fn write(ledger: &Ledger) {
           JOIN pg_catalog.pg_roles AS r ON r.oid = d.refobjid
          WHERE d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND r.rolname = $1 LIMIT 1"#;
     let unused = || spi::read(USED, &[GRANTOR.into()], |_| ()).is_empty();
-    if ledger.entries.is_empty() && !is_attested() {
+    if ledger.is_empty() && !is_attested() {
         return;
     }
-    if ledger.entries.is_empty() && unused() {
+    if ledger.is_empty() && unused() {
         return utility(&format!("DROP ROLE IF EXISTS {GRANTOR}"));
     }
     let json = quote_literal(ledger.to_json());

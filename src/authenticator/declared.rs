@@ -2,7 +2,7 @@
 
 use super::caller::Caller;
 use super::desired::{self, Wanted};
-use super::{describe, grant, not_allowed, preflight, queue, revoke, status, world};
+use super::{Asked, describe, grant, not_allowed, preflight, queue, revoke, status, world};
 use crate::error::{Failure, code_of};
 use crate::manager::Claim;
 use crate::{args, spi};
@@ -39,7 +39,7 @@ pub fn look(
     for (at, desired) in desired.iter().enumerate() {
         let resolve = |name: &str| world.graph.find(name);
         let mut findings = preflight::preflight(&world, desired, resolve);
-        findings.extend(not_allowed(&world, desired, resolve, caller));
+        findings.extend(not_allowed(&world, desired, resolve, caller, Asked::Now));
         findings.retain(|finding| finding.severity == Severity::Error);
         let needs = world.needs(desired, resolve);
         let steps = world.settle(&desired.service, &needs);

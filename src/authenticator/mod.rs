@@ -98,9 +98,10 @@ fn grant(wanted: &Wanted, caller: &Caller) -> Result<(World, Vec<Step>, bool), F
     let mut world = hold(look, Some(&desired.service), std::slice::from_ref(desired));
     let stored = wanted.differs()?;
     let mut found = preflight::preflight(&world, desired, |name| world.graph.find(name));
-    found.extend(not_allowed(&world, desired, |name| world.graph.find(name), caller));
+    found.extend(not_allowed(&world, desired, |name| world.graph.find(name), caller, Asked::Now));
     require_fit(&desired.service, found)?;
     let written = world::ledger();
+    world.ledger.welcome(world.database.oid, &desired.service, |_| true);
     let needs = world.needs(desired, |name| world.graph.find(name));
     let steps = world.settle(&desired.service, &needs);
     step::at("storing the service");
@@ -162,6 +163,7 @@ fn revoke(service: &str, claim: Claim) -> Result<(World, Option<Vec<Step>>), Fai
     let noted = world.ledger.claimed_by(world.database.oid, service).next().is_some();
     let written = world::ledger();
     let steps = world.settle(service, &[]);
+    world.ledger.welcome(world.database.oid, service, |_| true);
     step::at("forgetting the service");
     desired::forget(service);
     carry_out(&mut world, &written, &steps)?;
@@ -176,6 +178,15 @@ fn reconcile_authenticators(fcinfo: pg_sys::FunctionCallInfo) -> Result<Rows, Er
     let (world, steps, findings) = step::named(|| patiently(|| reconcile(&caller)))?;
     for step in &steps {
         push(&rows, &world, step, true);
+    }
+    for (object, message, _) in status::unnoted(&world) {
+        rows.push(&[
+            None,
+            "check".into_datum(),
+            object.into_datum(),
+            "left".into_datum(),
+            message.into_datum(),
+        ]);
     }
     for (service, finding) in &findings {
         let outcome = if finding.is_danger() { "refused" } else { "left" };
@@ -251,12 +262,13 @@ fn plan(mut world: World, desired: &[Desired], caller: &Caller) -> Plan {
         let meant = world.meant(service);
         let resolve = |name: &str| meant.get(name).copied();
         let mut found = preflight::preflight(&world, service, resolve);
-        found.extend(not_allowed(&world, service, resolve, caller));
+        found.extend(not_allowed(&world, service, resolve, caller, Asked::Before));
         let errors = found.into_iter().filter(|finding| finding.severity == Severity::Error);
         let errors: Vec<_> = errors.map(|finding| (service.service.clone(), finding)).collect();
         if !errors.iter().any(|(_, finding)| finding.is_danger()) {
             let needs = world.needs(service, resolve);
             steps.extend(world.claim_all(&service.service, &needs));
+            world.ledger.welcome(world.database.oid, &service.service, |name| meant.contains_key(name));
             // While a name means nobody, what the service has may be what it means.
             if !errors.iter().any(|(_, finding)| finding.code == "role_missing") {
                 settled.push((service.service.as_str(), needs));
@@ -272,6 +284,8 @@ fn plan(mut world: World, desired: &[Desired], caller: &Caller) -> Plan {
             steps.extend(world.settle(&service, &[]));
         }
     }
+    let here = world.database.oid;
+    world.ledger.gone.retain(|gone| gone.database.oid != here || desired::is_there(&gone.service));
     steps.extend(world.settle_orphans());
     (world, steps, findings)
 }
@@ -289,12 +303,20 @@ fn push(rows: &Rows, world: &World, step: &Step, with_service: bool) {
     rows.push(if with_service { &columns } else { &columns[1..] });
 }
 
+/// Whether somebody asks for a service now, or a job for what was asked before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Now,
+    Before,
+}
+
 /// What nobody allowed, and the caller could not grant without us.
 fn not_allowed(
     world: &World,
     desired: &Desired,
     resolve: impl Fn(&str) -> Option<Oid>,
     caller: &Caller,
+    asked: Asked,
 ) -> Vec<Finding> {
     let Some(connect_as) = resolve(&desired.connect_as) else { return Vec::new() };
     let has = |role| {
@@ -308,16 +330,25 @@ fn not_allowed(
             severity: Severity::Error,
             code: "not_allowed",
             object: name.to_owned(),
-            message: format!(
-                "role {} is not allowed to be granted to {}",
-                quoted(name.as_bytes()),
-                quoted(desired.connect_as.as_bytes())
-            ),
+            message: match name == desired.connect_as {
+                true => format!("role {} is not allowed to be an authenticator", quoted(name.as_bytes())),
+                false => format!(
+                    "role {} is not allowed to be granted to {}",
+                    quoted(name.as_bytes()),
+                    quoted(desired.connect_as.as_bytes())
+                ),
+            },
             hint: format!(
                 "An administrator allows it with: SELECT keywright.allow_authenticator({}, ARRAY[...]);",
                 literal(&desired.connect_as)
             ),
         });
+    };
+    // A name that became another role's is not what was asked for, whoever runs the job.
+    let could_grant = |name: &str, roles: &[Oid]| {
+        let is_another = |name| world.ledger.is_gone(world.database.oid, &desired.service, name);
+        let waits = asked == Asked::Before && (is_another(name) || is_another(&desired.connect_as));
+        !waits && caller.could_grant(roles)
     };
     // A service of no role still changes its login.
     let serves = || {
@@ -327,13 +358,13 @@ fn not_allowed(
             .any(|entry| entry.member.oid == connect_as)
     };
     if desired.roles().is_empty()
-        && !(serves() || allowance::allows_any(connect_as) || caller.could_grant(&[connect_as]))
+        && !(serves() || allowance::allows_any(connect_as) || could_grant(&desired.connect_as, &[connect_as]))
     {
         refuse(&desired.connect_as);
     }
     for name in desired.roles() {
         let Some(role) = resolve(name) else { continue };
-        if has(role) || allowance::is_allowed(connect_as, role) || caller.could_grant(&[connect_as, role]) {
+        if has(role) || allowance::is_allowed(connect_as, role) || could_grant(name, &[connect_as, role]) {
             continue;
         }
         refuse(name);

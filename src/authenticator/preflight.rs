@@ -6,6 +6,7 @@ use crate::error::{Failure, Fault};
 use crate::record::Rows;
 use crate::{args, spi};
 use keywright_core::authenticator::findings::{Finding, GRANTOR, Severity, findings, identifier, literal};
+use keywright_core::authenticator::ledger::{Kind, Need};
 use keywright_core::authenticator::plan::World;
 use keywright_core::authenticator::{Desired, Oid};
 use keywright_core::printable::quoted;
@@ -74,6 +75,9 @@ pub fn preflight(world: &World, desired: &Desired, resolve: impl Fn(&str) -> Opt
     if let Some(connect_as) = connect_as {
         connect(&mut found, world, connect_as);
         settings(&mut found, world, desired, connect_as);
+        if desired.noinherit && !BY_GRANTOR {
+            inheritance(&mut found, world, connect_as);
+        }
         pre_request(&mut found, world, desired, connect_as, &roles);
     }
     if !super::carry_out::is_clean(world) {
@@ -104,6 +108,35 @@ pub fn preflight(world: &World, desired: &Desired, resolve: impl Fn(&str) -> Opt
     }
     found.sort_by_key(|finding| finding.severity);
     found
+}
+
+/// In a cluster of 16 or later a membership has an option of its own, and an upgrade sets it by what the member's attribute says.
+fn inheritance(found: &mut Vec<Finding>, world: &World, connect_as: Oid) {
+    let about = |kind, object| world.ledger.get(Need { kind, member: connect_as, object });
+    let by_us = about(Kind::Noinherit, 0).is_some_and(|entry| entry.made);
+    let role = &world.graph.roles[&connect_as];
+    if !by_us && !role.inherit || role.name.starts_with("pg_") {
+        return;
+    }
+    let edges = world.graph.memberships.iter().filter(|edge| edge.member == connect_as);
+    for edge in edges.filter(|edge| !about(Kind::Membership, edge.role).is_some_and(|entry| entry.made)) {
+        let (member, role) = (world.graph.name(connect_as), world.graph.name(edge.role));
+        found.push(Finding {
+            severity: Severity::Notice,
+            code: "upgrade_inherit",
+            object: member.to_owned(),
+            message: format!(
+                "an upgrade to PostgreSQL 16 or later leaves {} in {} WITH INHERIT FALSE, also when NOINHERIT is undone",
+                quoted(member.as_bytes()),
+                quoted(role.as_bytes())
+            ),
+            hint: format!(
+                "If it is to inherit, after the upgrade: GRANT {} TO {} WITH INHERIT TRUE;",
+                identifier(role),
+                identifier(member)
+            ),
+        });
+    }
 }
 
 /// The ledger is a setting that only a superuser writes, and the owner of keywright may be one no more.
@@ -160,6 +193,22 @@ pub fn missing_of_search_path(settings: &BTreeMap<String, String>) -> Vec<String
 }
 
 fn connect(found: &mut Vec<Finding>, world: &World, connect_as: Oid) {
+    const CLOSED: &str = r#"
+        SELECT FROM pg_catalog.pg_database AS d
+         WHERE d.datname = pg_catalog.current_database() AND (d.datconnlimit = 0 OR NOT d.datallowconn)"#;
+    if !spi::read(CLOSED, &[], |_| ()).is_empty() {
+        let database = &world.database.name;
+        found.push(Finding {
+            severity: Severity::Warning,
+            code: "database_closed",
+            object: database.clone(),
+            message: format!("database {} lets nobody in", quoted(database.as_bytes())),
+            hint: format!(
+                "ALTER DATABASE {} CONNECTION LIMIT -1 ALLOW_CONNECTIONS true;",
+                identifier(database)
+            ),
+        });
+    }
     const MAY: &str =
         "SELECT pg_catalog.has_database_privilege($1::oid, pg_catalog.current_database(), 'CONNECT')";
     if spi::read(MAY, &[pg_sys::Oid::from(connect_as).into()], |row| row.get(1)).pop() == Some(Some(false)) {

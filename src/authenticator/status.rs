@@ -3,8 +3,9 @@
 use super::preflight::preflight;
 use super::{carry_out, desired, world};
 use crate::record::Rows;
-use keywright_core::authenticator::findings::{Severity, identifier};
-use keywright_core::authenticator::ledger::{Entry, Kind};
+use crate::{args, spi};
+use keywright_core::authenticator::findings::{GRANTOR, Severity, identifier};
+use keywright_core::authenticator::ledger::{Entry, Kind, Need};
 use keywright_core::authenticator::plan::{State, World};
 use keywright_core::authenticator::{Desired, Oid};
 use keywright_core::printable::quoted;
@@ -51,9 +52,50 @@ pub fn all() -> Vec<Drift> {
             drift.extend(held.map(|entry| left_over(&world, Some(&service), entry)));
         }
     }
+    for (object, message, hint) in unnoted(&world) {
+        if !drift.iter().any(|known: &Drift| known.object == object) {
+            drift.push(Drift { service: None, code: "not_noted", object, message, hint });
+        }
+    }
     let orphans = world.ledger.entries.iter().filter(|entry| entry.claims.is_empty());
     drift.extend(orphans.map(|entry| left_over(&world, None, entry)));
     drift
+}
+
+/// Memberships that keywright_grantor granted and that the ledger does not know: each with what is said of it and what to do. It is
+/// ours, but another database's service may need it whose entry was lost.
+pub fn unnoted(world: &World) -> Vec<(String, String, String)> {
+    const GRANTED: &str = r#"
+        SELECT m.roleid, m.member, r.rolname::text, o.rolname::text
+          FROM pg_catalog.pg_auth_members AS m
+          JOIN pg_catalog.pg_roles AS r ON r.oid = m.roleid
+          JOIN pg_catalog.pg_roles AS o ON o.oid = m.member
+         WHERE m.grantor = $1 ORDER BY 3, 4"#;
+    let Some(grantor) = world.grantor.filter(|_| world.by_grantor) else { return Vec::new() };
+    let rows = spi::read(GRANTED, &[pg_sys::Oid::from(grantor).into()], |row| {
+        let oid = |column| row.must::<pg_sys::Oid>(column).to_u32();
+        let need = Need { kind: Kind::Membership, member: oid(2), object: oid(1) };
+        let name = |column| args::readable(&row.must::<Vec<u8>>(column));
+        (need, name(3), name(4))
+    });
+    let unknown = rows.into_iter().filter(|(need, ..)| world.ledger.get(*need).is_none());
+    unknown
+        .map(|(_, role, member)| {
+            (
+                format!("{role} to {member}"),
+                format!(
+                    "membership of {} in {} was granted by {GRANTOR}, and the ledger does not know for which service",
+                    quoted(member.as_bytes()),
+                    quoted(role.as_bytes())
+                ),
+                format!(
+                    "{RECONCILE} in the database whose service needs it, or: REVOKE {} FROM {} GRANTED BY {GRANTOR};",
+                    identifier(&role),
+                    identifier(&member)
+                ),
+            )
+        })
+        .collect()
 }
 
 /// True when a service has all it needs, and every name means the role that has it now.
@@ -80,7 +122,8 @@ fn differences(world: &World, desired: &Desired, resolve: impl Fn(&str) -> Optio
         })
         .collect();
     let needs = world.needs(desired, &resolve);
-    for (need, ..) in &needs {
+    let is_another = |name: &str| world.ledger.is_gone(world.database.oid, &desired.service, name);
+    for (need, named_member, named_object) in &needs {
         let member = world.graph.name(need.member);
         let role = world.graph.name(need.object);
         let shown = (quoted(member.as_bytes()), quoted(role.as_bytes()));
@@ -126,7 +169,13 @@ fn differences(world: &World, desired: &Desired, resolve: impl Fn(&str) -> Optio
                 ),
             ),
         };
-        drift.push(Drift { service: service.clone(), code, object, message, hint: RECONCILE.into() });
+        let hint = match is_another(&named_member.name) || is_another(&named_object.name) {
+            true => {
+                "Another role has the name now: call keywright.grant_authenticator for the service again, or keywright.allow_authenticator."
+            }
+            false => RECONCILE,
+        };
+        drift.push(Drift { service: service.clone(), code, object, message, hint: hint.into() });
     }
     let held = world.ledger.claimed_by(world.database.oid, &desired.service);
     for entry in held.filter(|entry| !needs.iter().any(|(need, ..)| *need == entry.need())) {

@@ -2,7 +2,7 @@
 
 use crate::{args, spi};
 use keywright_core::authenticator::findings::GRANTOR;
-use keywright_core::authenticator::graph::{Graph, Membership, Role};
+use keywright_core::authenticator::graph::{Graph, Membership, Privilege, Role};
 use keywright_core::authenticator::ledger::{Entry, Kind, Ledger};
 use keywright_core::authenticator::plan::{Connect, World};
 use keywright_core::authenticator::{Desired, Oid, Party};
@@ -50,6 +50,7 @@ fn look_for(desired: &[Desired], ledger: Ledger, also: BTreeSet<Oid>) -> World {
     let noted: BTreeSet<Oid> =
         entries().map(|entry| entry.member.oid).chain(objects.clone()).chain(also).collect();
     let roles = roles(&names, &noted);
+    let roles = with_privileges(roles);
     let memberships = memberships(roles.keys().copied(), objects);
     let grantor = roles.iter().find(|(_, role)| role.name == GRANTOR).map(|(oid, _)| *oid);
     let database = spi::read(HERE, &[], |row| party(row.must(1), row.must(2)))
@@ -64,7 +65,7 @@ fn look_for(desired: &[Desired], ledger: Ledger, also: BTreeSet<Oid>) -> World {
         grantor,
         by_grantor: BY_GRANTOR,
     };
-    let databases: BTreeSet<Oid> = databases().values().copied().collect();
+    let databases: BTreeSet<Oid> = databases().into_iter().map(|(oid, _)| oid).collect();
     let graph = &world.graph;
     world.ledger.prune(|role| graph.roles.contains_key(&role), |oid| databases.contains(&oid));
     world
@@ -85,7 +86,7 @@ pub fn ledger() -> Ledger {
     let written: Option<Vec<u8>> =
         spi::read(WRITTEN, &[GRANTOR.into(), LEDGER.into()], |row| row.must(1)).pop();
     let Some(ledger) = written.and_then(|json| Ledger::parse(&json)) else {
-        return Ledger { system, entries: Vec::new() };
+        return Ledger { system, ..Ledger::default() };
     };
     if ledger.system == system {
         return ledger;
@@ -95,22 +96,22 @@ pub fn ledger() -> Ledger {
         .iter()
         .flat_map(|entry: &Entry| [entry.member.name.clone(), entry.object.name.clone()])
         .collect();
-    let roles: BTreeMap<String, Oid> = spi::read(ROLES, &[names.into()], |row| {
-        let party = party(row.must(1), row.must(2));
-        (party.name, party.oid)
-    })
-    .into_iter()
-    .collect();
+    let roles: Vec<(Oid, Vec<u8>)> = spi::read(ROLES, &[names.into()], numbered);
     let databases = databases();
-    ledger.moved_to(&system, |name| roles.get(name).copied(), |name| databases.get(name).copied())
+    let of = |parties: &[(Oid, Vec<u8>)], name: &str| {
+        parties.iter().find(|(_, bytes)| bytes == name.as_bytes()).map(|(oid, _)| *oid)
+    };
+    ledger.moved_to(&system, |name| of(&roles, name), |name| of(&databases, name))
 }
 
-pub fn databases() -> BTreeMap<String, Oid> {
+/// Names as the shared catalogs have them, whatever the encoding of this database.
+pub fn databases() -> Vec<(Oid, Vec<u8>)> {
     const DATABASES: &str = "SELECT d.oid, d.datname::text FROM pg_catalog.pg_database AS d";
-    spi::read(DATABASES, &[], |row| party(row.must(1), row.must(2)))
-        .into_iter()
-        .map(|party| (party.name, party.oid))
-        .collect()
+    spi::read(DATABASES, &[], numbered)
+}
+
+fn numbered(row: &spi::Row) -> (Oid, Vec<u8>) {
+    (row.must::<pg_sys::Oid>(1).to_u32(), row.must(2))
 }
 
 fn party(oid: pg_sys::Oid, name: Vec<u8>) -> Party {
@@ -131,7 +132,8 @@ fn roles(names: &BTreeSet<&str>, noted: &BTreeSet<Oid>) -> BTreeMap<Oid, Role> {
           SELECT m.roleid FROM reached AS r JOIN pg_catalog.pg_auth_members AS m ON m.member = r.oid)
         SELECT r.oid, r.rolname::text, r.rolcanlogin, r.rolsuper, r.rolcreaterole, r.rolcreatedb, r.rolreplication,
                r.rolbypassrls, r.rolinherit, coalesce(r.rolvaliduntil <= pg_catalog.clock_timestamp(), false),
-               r.oid = (SELECT e.extowner FROM pg_catalog.pg_extension AS e WHERE e.extname = 'keywright'),
+               r.oid IN (SELECT e.extowner FROM pg_catalog.pg_extension AS e WHERE e.extname = 'keywright'
+                         UNION ALL SELECT n.nspowner FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'keywright'),
                r.rolconnlimit = 0,
                r.oid = (SELECT d.datdba FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()),
                ARRAY(SELECT g.capability FROM keywright._access AS g
@@ -159,11 +161,73 @@ fn roles(names: &BTreeSet<&str>, noted: &BTreeSet<Oid>) -> BTreeMap<Oid, Role> {
             database_owner: row.must(13),
             access: row.must(14),
             parameters: row.must(15),
+            privileges: Vec::new(),
         };
         (oid.to_u32(), role)
     })
     .into_iter()
     .collect()
+}
+
+/// What roles were granted of the server and of keywright by hand, to them or to everybody.
+fn with_privileges(mut roles: BTreeMap<Oid, Role>) -> BTreeMap<Oid, Role> {
+    // What initdb granted is what everybody knows; what it took from PUBLIC is dangerous.
+    const PRIVILEGES: &str = r#"
+        SELECT x.grantee, x.code, x.privilege
+          FROM (
+            SELECT a.grantee, 'set_parameter' AS code, 'SET ON PARAMETER ' || p.parname AS privilege
+              FROM pg_catalog.pg_parameter_acl AS p CROSS JOIN LATERAL pg_catalog.aclexplode(p.paracl) AS a
+             WHERE a.privilege_type = 'SET'
+            UNION ALL
+            SELECT a.grantee, 'server_function', 'EXECUTE ON FUNCTION ' || p.oid::pg_catalog.regprocedure::text
+              FROM pg_catalog.pg_proc AS p
+              JOIN pg_catalog.pg_init_privs AS i ON i.classoid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND i.objoid = p.oid
+             CROSS JOIN LATERAL pg_catalog.aclexplode(p.proacl) AS a
+             WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND a.grantee <> p.proowner
+               AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(i.initprivs) AS n WHERE n.grantee IN (0, a.grantee))
+            UNION ALL
+            SELECT a.grantee, CASE n.nspname WHEN 'keywright' THEN 'keywright_privilege' ELSE 'catalog_privilege' END,
+                   a.privilege_type || c.columns || ' ON TABLE ' || c.oid::pg_catalog.regclass::text
+              FROM (SELECT c.oid, c.relnamespace, c.relowner, 0 AS attnum, '' AS columns, c.relacl AS acl FROM pg_catalog.pg_class AS c
+                     WHERE c.relacl IS NOT NULL
+                    UNION ALL
+                    SELECT c.oid, c.relnamespace, c.relowner, t.attnum, ' (' || pg_catalog.quote_ident(t.attname) || ')', t.attacl
+                      FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_attribute AS t ON t.attrelid = c.oid
+                     WHERE t.attacl IS NOT NULL) AS c
+              JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+             CROSS JOIN LATERAL pg_catalog.aclexplode(c.acl) AS a
+             WHERE n.nspname IN ('pg_catalog', 'keywright') AND a.grantee <> c.relowner
+               AND NOT EXISTS (SELECT FROM pg_catalog.pg_init_privs AS i CROSS JOIN LATERAL pg_catalog.aclexplode(i.initprivs) AS n
+                                WHERE i.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND i.objoid = c.oid AND i.objsubid = c.attnum
+                                  AND n.grantee IN (0, a.grantee) AND n.privilege_type = a.privilege_type)
+            UNION ALL
+            SELECT a.grantee, 'keywright_privilege', 'EXECUTE ON FUNCTION ' || p.oid::pg_catalog.regprocedure::text
+              FROM pg_catalog.pg_proc AS p CROSS JOIN LATERAL pg_catalog.aclexplode(p.proacl) AS a
+             WHERE p.pronamespace = 'keywright'::pg_catalog.regnamespace AND a.grantee <> p.proowner
+               AND NOT EXISTS (SELECT FROM keywright._capability_functions AS f
+                                WHERE pg_catalog.to_regprocedure('keywright.' || f.signature) = p.oid
+                                  AND (f.capability IN ('authenticator', 'requester', 'verifier')
+                                       OR EXISTS (SELECT FROM keywright._access AS g
+                                                   WHERE g.grantee = a.grantee AND g.capability = f.capability)))
+          ) AS x
+         WHERE x.grantee = ANY ($1) OR x.grantee = 0
+         ORDER BY x.code, x.privilege"#;
+    let granted = spi::read(PRIVILEGES, &[numbers(roles.keys().copied()).into()], |row| {
+        let privilege: Vec<u8> = row.must(3);
+        (row.must::<pg_sys::Oid>(1).to_u32(), row.must::<String>(2), args::readable(&privilege))
+    });
+    for (grantee, code, what) in granted {
+        for (_, role) in roles.iter_mut().filter(|(oid, _)| grantee == 0 || **oid == grantee) {
+            if !role.superuser && !role.name.starts_with("pg_") {
+                role.privileges.push(Privilege {
+                    code: code.clone(),
+                    what: what.clone(),
+                    everybody: grantee == 0,
+                });
+            }
+        }
+    }
+    roles
 }
 
 fn memberships(members: impl Iterator<Item = Oid>, objects: BTreeSet<Oid>) -> Vec<Membership> {

@@ -366,6 +366,32 @@ fn possessions(found: &mut Vec<Finding>, object: &str, role: &Role, way: &str, p
         let hint = format!("REVOKE ALTER SYSTEM ON PARAMETER {parameter} FROM {};", identifier(&role.name));
         add(Severity::Error, "alter_system", message, hint);
     }
+    for privilege in role.privileges.iter().filter(|privilege| way.is_empty() || !privilege.everybody) {
+        let (code, severity) = match privilege.code.as_str() {
+            "server_function" => ("server_function", Severity::Error),
+            "catalog_privilege" => ("catalog_privilege", Severity::Error),
+            "keywright_privilege" => ("keywright_privilege", severity),
+            _ => ("set_parameter", if is_dangerous(&privilege.what) { Severity::Error } else { severity }),
+        };
+        let from = if privilege.everybody { "PUBLIC".to_owned() } else { identifier(&role.name) };
+        let hint = format!("REVOKE {} FROM {from};", privilege.what);
+        add(severity, code, format!("role {shown} was granted {}{way}", privilege.what), hint);
+    }
+}
+
+/// Settings by which a session reaches past what it was granted, or past keywright.
+fn is_dangerous(privilege: &str) -> bool {
+    const DANGEROUS: [&str; 7] = [
+        "allow_system_table_mods",
+        "dynamic_library_path",
+        "lo_compat_privileges",
+        "session_preload_libraries",
+        "session_replication_role",
+        "extension_control_path",
+        "jit_provider",
+    ];
+    let setting = privilege.rsplit(' ').next().unwrap_or_default();
+    DANGEROUS.contains(&setting) || setting.starts_with("keywright")
 }
 
 /// A name as the argument of a function, for a statement somebody may copy.

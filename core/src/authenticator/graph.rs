@@ -26,6 +26,17 @@ pub struct Role {
     /// What of keywright it may do that is more than asking, and which settings of the server it may change.
     pub access: Vec<String>,
     pub parameters: Vec<String>,
+    /// What it was granted of the server or of keywright, and nobody who serves requests should have.
+    pub privileges: Vec<Privilege>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Privilege {
+    pub code: String,
+    /// As REVOKE has it.
+    pub what: String,
+    /// Granted to PUBLIC.
+    pub everybody: bool,
 }
 
 /// A row of pg_auth_members. Before PostgreSQL 16 there is one a pair, which always lets SET ROLE, and the member's

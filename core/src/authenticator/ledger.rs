@@ -72,14 +72,60 @@ impl Entry {
     }
 }
 
+/// A name by which a service was granted a role that is gone. Who has the name now is another role, and waits until somebody
+/// grants it or allows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gone {
+    pub database: Party,
+    pub service: String,
+    pub name: String,
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     /// The cluster whose numbers these are.
     pub system: String,
     pub entries: Vec<Entry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<Gone>,
 }
 
 impl Ledger {
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.gone.is_empty()
+    }
+
+    /// Notes the names of roles that are gone.
+    fn mourn(&mut self, is_there: impl Fn(Kind, &Party, &Party) -> (bool, bool)) {
+        for entry in &self.entries {
+            let (member, object) = is_there(entry.kind, &entry.member, &entry.object);
+            for claim in &entry.claims {
+                let names = [(member, &claim.member), (object, &claim.object)];
+                for (_, name) in names.into_iter().filter(|(is_there, _)| !is_there) {
+                    let (database, service, name) =
+                        (claim.database.clone(), claim.service.clone(), name.clone());
+                    let gone = Gone { database, service, name };
+                    if !self.gone.contains(&gone) {
+                        self.gone.push(gone);
+                    }
+                }
+            }
+        }
+    }
+
+    /// True when a service had a role of this name, and that role is gone.
+    pub fn is_gone(&self, database: Oid, service: &str, name: &str) -> bool {
+        self.gone
+            .iter()
+            .any(|gone| gone.database.oid == database && gone.service == service && gone.name == name)
+    }
+
+    /// Whoever has these names now is who is meant.
+    pub fn welcome(&mut self, database: Oid, service: &str, is_meant: impl Fn(&str) -> bool) {
+        self.gone
+            .retain(|gone| gone.database.oid != database || gone.service != service || !is_meant(&gone.name));
+    }
+
     pub fn parse(json: &[u8]) -> Option<Ledger> {
         serde_json::from_slice(json).ok()
     }
@@ -101,7 +147,7 @@ impl Ledger {
 
     /// The ledger of another cluster, restored into this one: its numbers mean nothing here, its names do.
     pub fn moved_to(
-        self,
+        mut self,
         system: &str,
         role: impl Fn(&str) -> Option<Oid>,
         database: impl Fn(&str) -> Option<Oid>,
@@ -109,6 +155,10 @@ impl Ledger {
         if self.system == system {
             return self;
         }
+        let known = |kind, member: &Party, object: &Party| {
+            (role(&member.name).is_some(), kind != Kind::Membership || role(&object.name).is_some())
+        };
+        self.mourn(known);
         let renumber = |party: Party, number: &dyn Fn(&str) -> Option<Oid>| {
             number(&party.name).map(|oid| Party { oid, name: party.name })
         };
@@ -125,7 +175,12 @@ impl Ledger {
             let plain = entry.plain || (entry.made && entry.mark.is_some());
             Some(Entry { member: renumber(entry.member, &role)?, object, claims, mark: None, plain, ..entry })
         });
-        Ledger { system: system.to_owned(), entries: entries.collect() }
+        let entries = entries.collect();
+        let gone = self
+            .gone
+            .into_iter()
+            .filter_map(|gone| Some(Gone { database: renumber(gone.database, &database)?, ..gone }));
+        Ledger { system: system.to_owned(), entries, gone: gone.collect() }
     }
 
     /// Forgets roles and databases that are gone. An entry that was made and that nobody needs is left, to be undone.
@@ -133,6 +188,8 @@ impl Ledger {
         for entry in &mut self.entries {
             entry.claims.retain(|claim| database(claim.database.oid));
         }
+        self.mourn(|kind, member, object| (role(member.oid), kind != Kind::Membership || role(object.oid)));
+        self.gone.retain(|gone| database(gone.database.oid));
         self.entries.retain(|entry| {
             role(entry.member.oid)
                 && match entry.kind {
@@ -177,6 +234,11 @@ impl Ledger {
 
     /// Writes down what roles and databases are called now, by which another cluster will know them.
     pub fn rename(&mut self, name: impl Fn(Oid) -> Option<String>, database: impl Fn(Oid) -> Option<String>) {
+        for gone in &mut self.gone {
+            if let Some(name) = database(gone.database.oid) {
+                gone.database.name = name;
+            }
+        }
         for entry in &mut self.entries {
             let connect = (entry.kind == Kind::Connect).then_some(&mut entry.object);
             for party in connect.into_iter().chain(entry.claims.iter_mut().map(|claim| &mut claim.database)) {

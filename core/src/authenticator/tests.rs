@@ -30,7 +30,7 @@ fn world(by_grantor: bool) -> World {
     ]);
     World {
         graph: Graph { roles, memberships: Vec::new() },
-        ledger: Ledger { system: "1".into(), entries: Vec::new() },
+        ledger: Ledger { system: "1".into(), ..Ledger::default() },
         database: party(HERE, "shop"),
         connect: BTreeMap::from([(APP, Connect { everybody: true, ..Connect::default() })]),
         grantor: Some(GRANTOR),
