@@ -451,6 +451,102 @@ fn a_shutdown_keeps_what_is_noted_and_a_crash_loses_only_that() {
     assert!(cluster.log().contains("keywright ignores pg_stat/keywright_usage.stat: it is damaged"));
 }
 
+/// The owner of a database can hold a lock on it for ever, and set what they like for whoever connects to it.
+#[test]
+fn the_owner_of_a_database_holds_up_neither_another_nor_a_stop() {
+    let settings = "-c shared_preload_libraries=keywright -c max_prepared_transactions=2";
+    let cluster = Cluster::new(5490, settings);
+    let mut client = cluster.connect("postgres");
+    let interval = |client: &mut Client, to: &str| {
+        client.batch_execute(&format!("ALTER SYSTEM SET keywright.usage_flush_interval = '{to}'")).unwrap();
+        client.batch_execute("SELECT pg_reload_conf()").unwrap();
+    };
+    interval(&mut client, "1h");
+    wait_for(
+        &mut client,
+        "SELECT setting::int > 3000 FROM pg_settings WHERE name = 'keywright.usage_flush_interval'",
+    );
+    client.batch_execute("CREATE ROLE owner LOGIN").unwrap();
+    for name in ["locked", "hurried"] {
+        client.batch_execute(&format!("CREATE DATABASE {name} OWNER owner")).unwrap();
+    }
+    let noted = |database: &str| {
+        let mut client = cluster.connect(database);
+        create(&mut client);
+        let key = Key::new(&mut client, "key");
+        assert!(verify(&mut client, &key.token));
+        key
+    };
+    let [here, locked, hurried] = ["postgres", "locked", "hurried"].map(noted);
+    for timeout in
+        ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"]
+    {
+        // The last one there is from 17 on.
+        let is_known =
+            one::<bool>(&mut client, &format!("SELECT current_setting('{timeout}', true) IS NOT NULL"));
+        if is_known {
+            client.batch_execute(&format!("ALTER DATABASE hurried SET {timeout} = '1ms'")).unwrap();
+        }
+    }
+    client.batch_execute("ALTER DATABASE hurried SET default_transaction_read_only = on").unwrap();
+    client
+        .batch_execute("BEGIN; ALTER DATABASE locked RENAME TO renamed; PREPARE TRANSACTION 'lock'")
+        .unwrap();
+
+    interval(&mut client, "1s");
+    wait_for(&mut client, "SELECT count(*) = 1 FROM keywright.api_key_usage");
+    assert_eq!(written(&mut client, &here), "up");
+    let patient = "-c statement_timeout=0 -c lock_timeout=0 -c transaction_timeout=0";
+    let patient = match one::<i32>(&mut client, "SELECT current_setting('server_version_num')::int") {
+        ..170_000 => patient.rsplit_once(" -c").unwrap().0,
+        _ => patient,
+    };
+    let conninfo = format!("{} options='{patient}'", cluster.conninfo("hurried"));
+    let mut client = Client::connect(&conninfo, postgres::NoTls).unwrap();
+    wait_for(&mut client, "SELECT count(*) = 1 FROM keywright.api_key_usage");
+    assert_eq!(written(&mut client, &hurried), "up");
+
+    cluster.stop("fast");
+    cluster.start();
+    let mut client = cluster.connect("postgres");
+    client.batch_execute("ROLLBACK PREPARED 'lock'").unwrap();
+    let mut client = cluster.connect("locked");
+    wait_for(&mut client, "SELECT count(*) = 1 FROM keywright.api_key_usage");
+    assert_eq!(written(&mut client, &locked), "up");
+}
+
+/// The launcher is told to end while its worker waits.
+#[test]
+fn a_stop_that_comes_while_the_worker_waits_is_a_stop() {
+    let cluster = Cluster::new(5491, &format!("{LATE} -c max_prepared_transactions=2"));
+    let mut client = cluster.connect("postgres");
+    create(&mut client);
+    let key = Key::new(&mut client, "key");
+    assert!(verify(&mut client, &key.token));
+    client.batch_execute("BEGIN; LOCK TABLE keywright.api_key_usage; PREPARE TRANSACTION 'lock'").unwrap();
+    const WAITS: &str = "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'keywright usage flush' AND wait_event_type = 'Lock'";
+    // What was kept is written at once when the server starts. It waits for a second.
+    let met = (0..20).any(|_| {
+        cluster.stop("fast");
+        cluster.start();
+        let mut client = cluster.connect("postgres");
+        (0..20).any(|_| {
+            thread::sleep(Duration::from_millis(20));
+            one(&mut client, WAITS)
+        })
+    });
+    assert!(met, "the worker is never seen to wait");
+    cluster.stop("fast");
+    cluster.start();
+    let mut client = cluster.connect("postgres");
+    client.batch_execute("ROLLBACK PREPARED 'lock'").unwrap();
+    cluster.stop("fast");
+    cluster.start();
+    let mut client = cluster.connect("postgres");
+    flushed(&mut client);
+    assert_eq!(written(&mut client, &key), "up");
+}
+
 /// A server that begins anew takes a moment.
 fn reconnect(cluster: &Cluster) -> Client {
     for _ in 0..200 {

@@ -2,6 +2,9 @@
 //!
 //! The launcher is connected to no database, and a worker ends when it has written: one that stayed connected would be in the
 //! way of DROP DATABASE and of CREATE DATABASE ... TEMPLATE.
+//!
+//! Nothing in one database holds up another one, or a stop of the server: a worker waits for no lock longer than a second, works no
+//! longer than `LIMIT`, and none waits for it alone. Both processes end at any moment at which a backend would.
 
 use super::memory::{self, Memory};
 use crate::{clock, settings, spi};
@@ -10,7 +13,7 @@ use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, SignalWakeFlags
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{pg_guard, pg_sys};
 use std::collections::{HashMap, HashSet};
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
 use std::panic::AssertUnwindSafe;
 use std::ptr::null_mut;
 use std::time::{Duration, Instant};
@@ -20,6 +23,15 @@ const PATIENCE: i64 = 600_000_000;
 
 /// Between two rounds there is at least this, however full the memory is.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// A worker that takes longer is ended; what it had to write is written later.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Keys in one transaction, so that what a worker has done is not lost when it is ended.
+const AT_ONCE: usize = 10_000;
+
+/// So many workers at once, of those that the server can have.
+const MOST_WORKERS: usize = 2;
 
 /// Called while the server loads its libraries.
 pub fn register() {
@@ -35,7 +47,7 @@ pub fn register() {
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub extern "C-unwind" fn keywright_usage_launcher(_argument: pg_sys::Datum) {
-    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    receive_signals();
     // SAFETY: called once, in a worker that asked for it. Without a database it sees what all databases share.
     unsafe { pg_sys::BackgroundWorkerInitializeConnection(null_mut(), null_mut(), 0) }
     let Some(memory) = memory::get() else { return };
@@ -50,9 +62,8 @@ pub extern "C-unwind" fn keywright_usage_launcher(_argument: pg_sys::Datum) {
             memory.help_is_here();
             round(memory);
             last = Some(Instant::now());
-        } else if !BackgroundWorker::wait_latch(Some(left)) {
-            // SAFETY: ends this process. With 1 the server starts it again, unless it is itself going down.
-            unsafe { pg_sys::proc_exit(1) }
+        } else {
+            wait(left);
         }
         if BackgroundWorker::sighup_received() {
             // SAFETY: outside a transaction, as a backend does it between two statements.
@@ -61,8 +72,47 @@ pub extern "C-unwind" fn keywright_usage_launcher(_argument: pg_sys::Datum) {
     }
 }
 
+/// A worker is to be ended as a backend is, at whatever it waits for. pgrx's own way only makes a note of it.
+fn receive_signals() {
+    unsafe extern "C-unwind" {
+        fn die(signal: c_int);
+    }
+    #[cfg(not(feature = "pg18"))]
+    use pg_sys::pqsignal;
+    #[cfg(feature = "pg18")]
+    use pg_sys::pqsignal_be as pqsignal;
+    // SAFETY: Postgres's own handler, set before signals are let in.
+    unsafe { pqsignal(pg_sys::SIGTERM as c_int, Some(die)) };
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP);
+}
+
+/// Waits for news, at most so long.
+fn wait(longest: Duration) {
+    const FOR: u32 = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+    let longest = longest.as_millis() as std::ffi::c_long + 1;
+    end_if_told();
+    // SAFETY: this process's latch.
+    unsafe {
+        pg_sys::WaitLatch(pg_sys::MyLatch, FOR as c_int, longest, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    end_if_told();
+    pg_sys::check_for_interrupts!();
+}
+
+/// Without the message that is the rule, because each stop of the server tells it.
+fn end_if_told() {
+    // SAFETY: a flag of a signal handler. With 1 the server starts the process again, unless it is itself going down.
+    unsafe {
+        if (&raw const pg_sys::ProcDiePending).read_volatile() != 0 {
+            pg_sys::proc_exit(1)
+        }
+    }
+}
+
 fn round(memory: &Memory) {
     let now = clock::now();
+    let mut workers = Workers::default();
     // First these: a database that is noted was there before it was.
     let noted = memory.databases();
     if noted.is_empty() {
@@ -73,10 +123,11 @@ fn round(memory: &Memory) {
         match there.get(&database) {
             None => memory.forget(database),
             Some(_) if !dirty => memory.flushed(database, now),
-            Some(true) => flush(database),
+            Some(true) => workers.start(database),
             Some(false) => (),
         }
     }
+    workers.finish(0);
 }
 
 /// The databases of the server, and whether they take connections.
@@ -107,61 +158,100 @@ fn databases() -> HashMap<u32, bool> {
     found
 }
 
-/// Where no worker can be had, the next round tries again.
-fn flush(database: u32) {
-    // SAFETY: this process's id.
-    let own = unsafe { pg_sys::MyProcPid };
-    let builder = BackgroundWorkerBuilder::new("keywright usage flush")
-        .set_library("keywright")
-        .set_function("keywright_usage_flush")
-        .set_argument(Some(pg_sys::Datum::from(database)))
-        .enable_spi_access()
-        .set_notify_pid(own);
-    let mut worker = pg_sys::BackgroundWorker::from(&builder);
-    let mut handle = null_mut();
-    // SAFETY: the server copies the worker, and gives a handle that is this process's to free.
-    unsafe {
-        if pg_sys::RegisterDynamicBackgroundWorker(&mut worker, &mut handle) {
-            pg_sys::WaitForBackgroundWorkerShutdown(handle);
-            pg_sys::pfree(handle.cast());
+/// Those that are at work.
+#[derive(Default)]
+struct Workers(Vec<(*mut pg_sys::BackgroundWorkerHandle, Instant)>);
+
+impl Workers {
+    /// Where none can be had, the next round tries again.
+    fn start(&mut self, database: u32) {
+        self.finish(MOST_WORKERS - 1);
+        // SAFETY: this process's id.
+        let own = unsafe { pg_sys::MyProcPid };
+        let builder = BackgroundWorkerBuilder::new("keywright usage flush")
+            .set_library("keywright")
+            .set_function("keywright_usage_flush")
+            .set_argument(Some(pg_sys::Datum::from(database)))
+            .enable_spi_access()
+            .set_notify_pid(own);
+        let mut worker = pg_sys::BackgroundWorker::from(&builder);
+        let mut handle = null_mut();
+        // SAFETY: the server copies the worker, and gives a handle that is this process's to free.
+        if unsafe { pg_sys::RegisterDynamicBackgroundWorker(&mut worker, &mut handle) } {
+            self.0.push((handle, Instant::now()));
         }
     }
+
+    /// Waits until no more than so many are left.
+    fn finish(&mut self, most: usize) {
+        loop {
+            self.0.retain(|(handle, started)| is_at_work(*handle, *started));
+            if self.0.len() <= most {
+                break;
+            }
+            // The server tells when one begins and when it ends.
+            wait(Duration::from_secs(1));
+        }
+    }
+}
+
+/// Ends it when it has been for too long, and frees it when it has ended.
+fn is_at_work(handle: *mut pg_sys::BackgroundWorkerHandle, started: Instant) -> bool {
+    use pg_sys::BgwHandleStatus::{BGWH_NOT_YET_STARTED, BGWH_STARTED};
+    let mut process = 0;
+    // SAFETY: a handle that was not freed.
+    unsafe {
+        let status = pg_sys::GetBackgroundWorkerPid(handle, &mut process);
+        if status != BGWH_STARTED && status != BGWH_NOT_YET_STARTED {
+            pg_sys::pfree(handle.cast());
+            return false;
+        }
+        if started.elapsed() > LIMIT {
+            pg_sys::TerminateBackgroundWorker(handle);
+        }
+    }
+    true
 }
 
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub extern "C-unwind" fn keywright_usage_flush(database: pg_sys::Datum) {
-    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    receive_signals();
     let database = database.value() as u32;
+    for (name, value) in SETTINGS {
+        set(name, value);
+    }
     // SAFETY: called once, in a worker that asked for it; as the superuser of the installation.
     unsafe {
         pg_sys::BackgroundWorkerInitializeConnectionByOid(pg_sys::Oid::from(database), pg_sys::InvalidOid, 0);
     }
-    for (name, value) in SETTINGS {
-        set(name, value);
-    }
     let Some(memory) = memory::get() else { return };
     let now = clock::now();
-    let noted = memory.dirty(database);
-    match BackgroundWorker::transaction(AssertUnwindSafe(|| write(&noted))) {
-        // Only now, when it is committed: had this process died before, it would be written again.
-        Written::Without(missing) => {
-            let done = |noted: &Noted| noted.presented < now - PATIENCE || !missing.contains(&noted.key.id());
-            memory.clean(&noted.into_iter().filter(done).collect::<Vec<_>>());
-            memory.flushed(database, now);
+    for noted in memory.dirty(database).chunks(AT_ONCE) {
+        match BackgroundWorker::transaction(AssertUnwindSafe(|| write(noted))) {
+            // Only now, when it is committed: had this process died before, it would be written again.
+            Written::Without(missing) => {
+                let done =
+                    |noted: &&Noted| noted.presented < now - PATIENCE || !missing.contains(&noted.key.id());
+                memory.clean(&noted.iter().filter(done).copied().collect::<Vec<_>>());
+            }
+            Written::NotOurs => return memory.forget_keys(database),
         }
-        Written::NotOurs => memory.forget_keys(database),
     }
+    memory.flushed(database, now);
 }
 
-/// Nobody's settings for the database or the superuser shall matter. The commit waits for this server's disk and for no
-/// standby.
-const SETTINGS: [(&CStr, &CStr); 6] = [
+/// Set before the worker connects, so that nobody's settings for the database or the superuser matter: those only fill in what is not set.
+/// The commit waits for this server's disk and for no standby.
+const SETTINGS: &[(&CStr, &CStr)] = &[
     (c"search_path", c"pg_catalog, pg_temp"),
     (c"default_transaction_read_only", c"off"),
     (c"default_transaction_isolation", c"read committed"),
     (c"synchronous_commit", c"local"),
     (c"session_replication_role", c"origin"),
+    (c"statement_timeout", c"0"),
+    #[cfg(not(feature = "pg15"))]
+    (c"transaction_timeout", c"0"),
     (c"lock_timeout", c"1s"),
 ];
 
