@@ -1,5 +1,6 @@
 //! Moments, as microseconds of a timestamptz. The clock is the wall's, never that of the transaction's start.
 
+use crate::own::Own;
 use crate::spi;
 use pgrx::datum::Interval;
 use pgrx::pg_sys;
@@ -18,9 +19,7 @@ pub fn after(moment: Moment, interval: Interval) -> Moment {
     spi::read(AFTER, &[spi::time(moment), interval.into()], |row| row.must(1)).pop().unwrap_or(moment)
 }
 
-thread_local! {
-    static LAST_STATEMENT: Cell<Moment> = const { Cell::new(0) };
-}
+static LAST_STATEMENT: Own<Cell<Moment>> = Own::new(Cell::new(0));
 
 /// When this call began, as far as other sessions are concerned: when its statement reached the server (or
 /// its transaction began, if that was later, as it is in a procedure after a COMMIT). A second call in the

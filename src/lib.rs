@@ -24,9 +24,10 @@
 //! - `version`: which library this is
 //!
 //! Below them: `probe` (rows by an index, under the latest snapshot), `spi` (our own statements), `definition` (what
-//! is defined once by name), `manager` (whose an object is), `retry` (lost races), `lock` (by name), `record`
-//! (a row as a result), `args`, `clock`, `settings` and `error`.
+//! is defined once by name), `manager` (whose an object is), `retry` (lost races), `lock` (by name), `record` (a row as a
+//! result), `args`, `clock`, `settings`, `error`, `memory` (when it runs out) and `own` (what a process keeps).
 
+#![feature(alloc_error_hook)]
 #![allow(clippy::result_large_err, reason = "pgrx's ErrorReport is large, and leaves a function once")]
 
 use pgrx::{extension_sql_file, pg_guard, pg_module_magic, pg_sys};
@@ -44,8 +45,10 @@ mod gateway_key;
 mod lock;
 mod manager;
 mod manifest;
+mod memory;
 mod metrics;
 mod operator;
+mod own;
 mod postgrest;
 mod probe;
 mod record;
@@ -86,12 +89,14 @@ extension_sql_file!("../sql/schema/99_privileges.sql", name = "privileges", fina
 
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    memory::require();
     // Defining a setting can warn, and a warning lets a cancellation in: half of this done, each later call would do it again and fail.
     // SAFETY: a counter of this process; an error takes it to 0.
     let held = unsafe { pg_sys::InterruptHoldoffCount };
     // SAFETY: as above.
     unsafe { pg_sys::InterruptHoldoffCount = held + 1 };
     error::no_backtraces();
+    memory::prepare();
     settings::define();
     probe::watch_relations();
     request::watch_transactions();

@@ -1,10 +1,13 @@
 //! Rows as the result of functions with OUT parameters.
 
+use crate::error::Failure;
+use crate::own::Own;
 use keywright_core::secret::wipe;
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary as guarded;
-use pgrx::{AnyElement, IntoDatum, pg_sys};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{AnyElement, IntoDatum, PgLogLevel, pg_sys};
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
 
@@ -17,10 +20,20 @@ enum Shape {
     Named(pg_sys::Oid),
 }
 
-thread_local! {
-    /// By function. A vector, for there are few.
-    static SHAPES: RefCell<Vec<(pg_sys::Oid, Shape)>> = const { RefCell::new(Vec::new()) };
-}
+/// By function. A vector, for there are few.
+static SHAPES: Own<RefCell<Vec<(pg_sys::Oid, Shape)>>> = Own::new(RefCell::new(Vec::new()));
+
+/// The columns of `keywright.verified_api_key`, the only type of its own that a function returns.
+const VERIFIED: [pg_sys::Oid; 8] = [
+    pg_sys::BOOLOID,
+    pg_sys::TEXTOID,
+    pg_sys::UUIDOID,
+    pg_sys::TEXTOID,
+    pg_sys::TEXTOID,
+    pg_sys::TEXTARRAYOID,
+    pg_sys::TEXTARRAYOID,
+    pg_sys::TIMESTAMPTZOID,
+];
 
 /// More columns than any function has.
 const MOST: usize = 24;
@@ -48,7 +61,9 @@ impl Record {
                     Shape::Parameters(descriptor) => (descriptor, false),
                     Shape::Named(oid) => (lookup_rowtype_tupdesc(oid, -1), true),
                 };
-                let fits = (*descriptor).natts as usize == columns.len();
+                let fits = (*descriptor).natts as usize == columns.len()
+                    && (!is_held
+                        || (1..).zip(VERIFIED).all(|(number, oid)| SPI_gettypeid(descriptor, number) == oid));
                 let made = fits.then(|| {
                     let tuple = heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
                     HeapTupleHeaderGetDatum((*tuple).t_data)
@@ -59,7 +74,10 @@ impl Record {
                 made
             })
         };
-        assert!(made.is_some(), "columns of a result");
+        if made.is_none() {
+            let object = "keywright.verified_api_key as it was installed".into();
+            ErrorReport::from(Failure::Broken { object }).report(PgLogLevel::ERROR);
+        }
         Record(made)
     }
 }
@@ -67,6 +85,7 @@ impl Record {
 // The bare functions behind those of `pg_sys`, for one guard around all.
 unsafe extern "C-unwind" {
     fn lookup_rowtype_tupdesc(oid: pg_sys::Oid, modifier: i32) -> pg_sys::TupleDesc;
+    fn SPI_gettypeid(descriptor: pg_sys::TupleDesc, number: i32) -> pg_sys::Oid;
     fn DecrTupleDescRefCount(descriptor: pg_sys::TupleDesc);
     fn heap_form_tuple(
         descriptor: pg_sys::TupleDesc,
@@ -144,7 +163,7 @@ impl Drop for Text {
     }
 }
 
-/// Rows of a set-returning function, collected in a tuplestore.
+/// Rows of a set-returning function, collected in a tuplestore. They may hold tokens, so they stay in memory, however many there are.
 #[derive(Debug)]
 pub struct Rows {
     info: *mut pg_sys::ReturnSetInfo,
@@ -152,13 +171,23 @@ pub struct Rows {
 
 pgrx::impl_sql_translatable!(Rows, "record");
 
+/// More than a tuplestore may take before it writes to a temporary file.
+const KILOBYTES: i32 = i32::MAX;
+
 impl Rows {
     pub fn new(fcinfo: pg_sys::FunctionCallInfo) -> Rows {
         // SAFETY: Postgres calls a function declared SETOF with a ReturnSetInfo, which InitMaterializedSRF
-        // checks before it makes the tuplestore.
+        // checks before it makes the tuplestore. Another one takes its place, in the same memory.
         unsafe {
             pg_sys::InitMaterializedSRF(fcinfo, 0);
-            Rows { info: (*fcinfo).resultinfo.cast() }
+            let info: *mut pg_sys::ReturnSetInfo = (*fcinfo).resultinfo.cast();
+            let random =
+                (*info).allowedModes & pg_sys::SetFunctionReturnMode::SFRM_Materialize_Random as i32 != 0;
+            let before = pg_sys::MemoryContextSwitchTo((*(*info).econtext).ecxt_per_query_memory);
+            pg_sys::tuplestore_end((*info).setResult);
+            (*info).setResult = pg_sys::tuplestore_begin_heap(random, false, KILOBYTES);
+            pg_sys::MemoryContextSwitchTo(before);
+            Rows { info }
         }
     }
 

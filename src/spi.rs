@@ -3,19 +3,21 @@
 //! Both kinds run under a snapshot of this moment, so that a function called inside REPEATABLE READ decides
 //! on what is, not on what was when the transaction began.
 
+use crate::error::Failure;
+use crate::own::Own;
 use pgrx::datum::DatumWithOid;
-use pgrx::{FromDatum, PgBuiltInOids, pg_sys};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{FromDatum, IntoDatum, PgBuiltInOids, PgLogLevel, pg_sys};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::{null, null_mut};
 
 pub type Arg<'a> = DatumWithOid<'a>;
 
-thread_local! {
-    static PLANS: RefCell<HashMap<&'static str, pg_sys::SPIPlanPtr>> = RefCell::default();
-    static WRITING: Cell<bool> = const { Cell::new(false) };
-}
+static PLANS: Own<RefCell<BTreeMap<&'static str, pg_sys::SPIPlanPtr>>> =
+    Own::new(RefCell::new(BTreeMap::new()));
+static WRITING: Own<Cell<bool>> = Own::new(Cell::new(false));
 
 /// True while one of our own statements writes. Triggers that refuse writes by hand ask this.
 pub fn writing() -> bool {
@@ -70,22 +72,45 @@ impl Drop for ByIndex {
 /// A row of a result; columns count from 1.
 #[derive(Debug)]
 pub struct Row {
+    types: Vec<pg_sys::Oid>,
     values: Vec<pg_sys::Datum>,
     nulls: Vec<bool>,
 }
 
 impl Row {
-    pub fn get<T: FromDatum>(&self, column: i32) -> Option<T> {
+    pub fn get<T: FromDatum + IntoDatum>(&self, column: i32) -> Option<T> {
         let at = column as usize - 1;
-        // SAFETY: a value of the SPI result, which lives while rows are read. `T` is always an owned type, so nothing
-        // outlives it.
+        require(T::type_oid(), self.types[at]);
+        // SAFETY: a value of the SPI result, of a type that is read so, which lives while rows are read. `T` is always an owned
+        // type, so nothing outlives it.
         unsafe { T::from_datum(self.values[at], self.nulls[at]) }
     }
 
     /// A column that is never null.
-    pub fn must<T: FromDatum>(&self, column: i32) -> T {
+    pub fn must<T: FromDatum + IntoDatum>(&self, column: i32) -> T {
         self.get(column).expect("column declared NOT NULL")
     }
+}
+
+/// A column of ours may have got another type by hand.
+fn require(wanted: pg_sys::Oid, found: pg_sys::Oid) {
+    let fits = wanted == found
+        || matches!(
+            (wanted, found),
+            (pg_sys::BYTEAOID, pg_sys::TEXTOID)
+                | (pg_sys::BYTEAARRAYOID, pg_sys::TEXTARRAYOID)
+                | (pg_sys::INT8OID, pg_sys::TIMESTAMPTZOID)
+                | (pg_sys::OIDOID, pg_sys::REGROLEOID | pg_sys::REGCLASSOID | pg_sys::REGPROCEDUREOID)
+        );
+    if !fits {
+        let object = format!("a column of the type {}", type_name(wanted));
+        ErrorReport::from(Failure::Broken { object }).report(PgLogLevel::ERROR);
+    }
+}
+
+fn type_name(oid: pg_sys::Oid) -> String {
+    // SAFETY: a C string in the memory of the call, also for what is no type.
+    unsafe { CStr::from_ptr(pg_sys::format_type_be(oid)) }.to_string_lossy().into_owned()
 }
 
 /// Text in whatever encoding the database has.
@@ -230,7 +255,9 @@ fn collect<T>(table: Option<&pg_sys::SPITupleTable>, each: &mut impl FnMut(&Row)
     let Some(table) = table else { return };
     // SAFETY: the descriptor of the result.
     let columns = unsafe { (*table.tupdesc).natts as usize };
-    let mut row = Row { values: vec![pg_sys::Datum::null(); columns], nulls: vec![true; columns] };
+    // SAFETY: as above.
+    let types = (1..=columns as i32).map(|at| unsafe { pg_sys::SPI_gettypeid(table.tupdesc, at) }).collect();
+    let mut row = Row { types, values: vec![pg_sys::Datum::null(); columns], nulls: vec![true; columns] };
     rows.reserve(table.numvals as usize);
     for at in 0..table.numvals as usize {
         // SAFETY: `vals` has `numvals` tuples of the shape `tupdesc`; there is room for as many values as it says.

@@ -247,3 +247,23 @@ fn tokens_that_are_minted_by_the_thousand_stay_in_memory() {
     database.connect().batch_execute(reset).unwrap();
     assert!(bytes_of("b") > 0, "without its setting they would go there");
 }
+
+/// No more do those of a manifest, however little memory a statement may have.
+#[test]
+fn tokens_of_a_manifest_stay_in_memory() {
+    let database = Database::new("manifest_tokens");
+    let mut client = database.connect();
+    client
+        .batch_execute("SET work_mem = '64kB'; SELECT keywright.ensure_user('ada', '', 'service')")
+        .unwrap();
+    // The set stays as it is kept for the caller while the cursor is open; what was sorted on the way there is gone.
+    client
+        .batch_execute(
+            "CREATE TABLE manifests AS SELECT jsonb_build_object('manager', 'm', 'api_keys',
+               jsonb_agg(jsonb_build_object('username', 'ada', 'name', 'k' || i))) AS manifest FROM generate_series(1, 2000) AS i;
+             BEGIN; DECLARE applied CURSOR FOR SELECT token FROM keywright.apply((SELECT manifest FROM manifests))",
+        )
+        .unwrap();
+    assert!(one::<String>(&mut client, "FETCH applied").starts_with("kwk_"));
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM pg_ls_tmpdir()"), 0, "temporary files");
+}

@@ -10,13 +10,11 @@ mod trigger;
 pub use event::note;
 pub use refusal::refused;
 
+use crate::own::Own;
 use std::cell::Cell;
-use std::thread::LocalKey;
 
-thread_local! {
-    static SUMMED: Cell<bool> = const { Cell::new(false) };
-    static IMPORTING: Cell<bool> = const { Cell::new(false) };
-}
+static SUMMED: Own<Cell<bool>> = Own::new(Cell::new(false));
+static IMPORTING: Own<Cell<bool>> = Own::new(Cell::new(false));
 
 /// Lets one event stand for all rows of a long statement, while `write` runs: for what follows another table, row by
 /// row, and for what nobody could use any more.
@@ -30,8 +28,8 @@ pub fn importing<R>(write: impl FnOnce() -> R) -> R {
 }
 
 /// Puts the mark back as it was, also when an error unwinds.
-fn with<R>(mark: &'static LocalKey<Cell<bool>>, write: impl FnOnce() -> R) -> R {
-    struct Before(&'static LocalKey<Cell<bool>>, bool);
+fn with<R>(mark: &'static Own<Cell<bool>>, write: impl FnOnce() -> R) -> R {
+    struct Before(&'static Own<Cell<bool>>, bool);
     impl Drop for Before {
         fn drop(&mut self) {
             self.0.set(self.1);

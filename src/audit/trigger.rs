@@ -3,12 +3,13 @@
 use super::event::{actor, insert, returning, short};
 use super::{IMPORTING, SUMMED};
 use crate::error::Failure;
+use crate::own::Own;
 use crate::record::Nothing;
 use crate::spi;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{pg_extern, pg_sys};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::CStr;
 
 /// Rows of one statement that have an event each where one could stand for all.
@@ -178,28 +179,24 @@ fn audit(fcinfo: pg_sys::FunctionCallInfo) -> Result<Nothing, ErrorReport> {
 }
 
 /// How many rows a statement has, and whether one event stands for them all.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Size {
     Few,
     Many,
     Sum,
 }
 
-type Known = (pg_sys::Oid, i32, pg_sys::TriggerEvent, Size, bool, bool);
+type Known = (u32, Vec<String>, pg_sys::TriggerEvent, Size, bool, bool);
 
-/// The statement for a table and what happened to it, made once a session.
+/// The statement for a table and what happened to it, made once a session; and again when its columns are called otherwise.
 fn statement(
     relation: &pg_sys::RelationData,
     audited: &Audited,
     operation: pg_sys::TriggerEvent,
     size: Size,
 ) -> &'static str {
-    thread_local! {
-        static STATEMENTS: RefCell<HashMap<Known, &'static str>> = RefCell::default();
-    }
-    // SAFETY: the descriptor of an open relation.
-    let columns = unsafe { (*relation.rd_att).natts };
-    let known = (relation.rd_id, columns, operation, size, spi::writing(), IMPORTING.get());
+    static STATEMENTS: Own<RefCell<BTreeMap<Known, &'static str>>> = Own::new(RefCell::new(BTreeMap::new()));
+    let known = (relation.rd_id.to_u32(), names(relation), operation, size, spi::writing(), IMPORTING.get());
     let many = size == Size::Sum;
     if let Some(statement) = STATEMENTS.with_borrow(|statements| statements.get(&known).copied()) {
         return statement;
@@ -209,7 +206,7 @@ fn statement(
         pg_sys::TRIGGER_EVENT_INSERT => plain(audited, "new_rows", inserted(audited), many),
         pg_sys::TRIGGER_EVENT_DELETE => plain(audited, "old_rows", deleted(audited), many),
         _ if many => plain(audited, "new_rows", "'updated'", many),
-        _ => updated(audited, &names(relation)),
+        _ => updated(audited, &known.1),
     };
     // A text of its own, because plans are kept by their text.
     let planned = if size == Size::Many { "-- for many rows\n" } else { "" };

@@ -1,17 +1,16 @@
 //! Which step an error stopped at: nothing is half done, and whoever reads the error should know what was under way.
 
+use crate::own::Own;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
 use pgrx::{PgLogLevel, PgTryBuilder};
 use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 
-thread_local! {
-    static STEP: RefCell<String> = const { RefCell::new(String::new()) };
-}
+static STEP: Own<RefCell<String>> = Own::new(RefCell::new(String::new()));
 
 /// From here on, this is under way.
 pub fn at(step: impl Into<String>) {
-    STEP.set(step.into());
+    STEP.replace(step.into());
 }
 
 /// Runs a call whose errors name the step.

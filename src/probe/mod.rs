@@ -11,6 +11,7 @@
 mod raw;
 
 use crate::error::Failure;
+use crate::own::Own;
 use pgrx::datum::Array;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{FromDatum, PgLogLevel, pg_sys};
@@ -503,20 +504,19 @@ struct Hint {
 /// 1 MB a backend, of which only what is used is ever touched.
 const HINTS: usize = 1 << 16;
 
-thread_local! {
-    static HINT: [Cell<Hint>; HINTS] = const { [const { Cell::new(Hint { asked: 0, place: Place::NOWHERE }) }; HINTS] };
-}
+static HINT: Own<[Cell<Hint>; HINTS]> =
+    Own::new([const { Cell::new(Hint { asked: 0, place: Place::NOWHERE }) }; HINTS]);
 
 impl Hint {
     fn of(keyed: &Keyed, key: pg_sys::Datum) -> Option<Place> {
         let (at, asked) = Self::asked(keyed, key);
-        let hint = HINT.with(|hints| hints[at].get());
+        let hint = HINT[at].get();
         (hint.asked == asked && hint.place.buffer > 0).then_some(hint.place)
     }
 
     fn remember(keyed: &Keyed, key: pg_sys::Datum, place: Place) {
         let (at, asked) = Self::asked(keyed, key);
-        HINT.with(|hints| hints[at].set(Hint { asked, place }));
+        HINT[at].set(Hint { asked, place });
     }
 
     fn asked(keyed: &Keyed, key: pg_sys::Datum) -> (usize, u32) {
@@ -537,11 +537,11 @@ struct Seen {
     places: [Cell<Place>; Seen::MOST],
 }
 
-thread_local! {
-    static SEEN: Seen = const {
-        Seen { begun: Cell::new(0), count: Cell::new(0), places: [const { Cell::new(Place::NOWHERE) }; Seen::MOST] }
-    };
-}
+static SEEN: Own<Seen> = Own::new(Seen {
+    begun: Cell::new(0),
+    count: Cell::new(0),
+    places: [const { Cell::new(Place::NOWHERE) }; Seen::MOST],
+});
 
 impl Seen {
     const MOST: usize = 256;
@@ -549,27 +549,21 @@ impl Seen {
 
     /// In place of all, when there were none that are there still.
     fn begin() -> bool {
-        SEEN.with(|seen| {
-            seen.count.set(0);
-            seen.begun.set(seen.begun.get().saturating_add(1));
-            seen.begun.get() <= Self::BEGINNINGS
-        })
+        SEEN.count.set(0);
+        SEEN.begun.set(SEEN.begun.get().saturating_add(1));
+        SEEN.begun.get() <= Self::BEGINNINGS
     }
 
     fn remember(place: Place) {
-        SEEN.with(|seen| {
-            let count = seen.count.get();
-            seen.places[count % Self::MOST].set(place);
-            seen.count.set(count.wrapping_add(1).max(1));
-        });
+        let count = SEEN.count.get();
+        SEEN.places[count % Self::MOST].set(place);
+        SEEN.count.set(count.wrapping_add(1).max(1));
     }
 
     /// One of them, by a number that has nothing to do with them.
     fn any(number: usize) -> Option<Place> {
-        SEEN.with(|seen| {
-            let count = seen.count.get().min(Self::MOST);
-            (count > 0).then(|| seen.places[number % count].get())
-        })
+        let count = SEEN.count.get().min(Self::MOST);
+        (count > 0).then(|| SEEN.places[number % count].get())
     }
 }
 

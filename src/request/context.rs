@@ -6,6 +6,7 @@
 use super::standing::{Patience, Standing};
 use crate::authority::{self, Source};
 use crate::error::Failure;
+use crate::own::Own;
 use crate::probe::Epoch;
 use pgrx::datum::Uuid;
 use pgrx::pg_sys;
@@ -75,10 +76,8 @@ impl Context {
     }
 }
 
-thread_local! {
-    /// With the depth of subtransactions it was entered at.
-    static ENTERED: RefCell<Option<(i32, Context)>> = const { RefCell::new(None) };
-}
+/// With the depth of subtransactions it was entered at.
+static ENTERED: Own<RefCell<Option<(i32, Context)>>> = Own::new(RefCell::new(None));
 
 pub fn enter(context: Context) {
     // SAFETY: a transaction is running.
@@ -127,7 +126,7 @@ pub fn watch_transactions() {
 
 /// For the callbacks, which must never panic. Nobody borrows while Postgres runs, so it is always free.
 fn with_entered(change: impl FnOnce(&mut Option<(i32, Context)>)) {
-    _ = ENTERED.try_with(|entered| entered.try_borrow_mut().map(|mut entered| change(&mut entered)));
+    _ = ENTERED.try_borrow_mut().map(|mut entered| change(&mut entered));
 }
 
 // SAFETY (both): Postgres calls them with the transaction's own state in order; they touch only memory of ours,

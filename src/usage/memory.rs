@@ -7,6 +7,7 @@
 
 use super::{Kind, Outcome};
 use crate::clock::Moment;
+use crate::own::Own;
 use crate::settings;
 use keywright_core::usage::{NEVER, Noted, Packed, Unreadable, decode, encode};
 use pgrx::{pg_guard, pg_sys};
@@ -98,10 +99,8 @@ static MEMORY: AtomicPtr<Memory> = AtomicPtr::new(null_mut());
 type Hook = Option<unsafe extern "C-unwind" fn()>;
 static BEFORE: OnceLock<(Hook, Hook)> = OnceLock::new();
 
-thread_local! {
-    /// This backend's database, once it was looked for.
-    static OWN: Cell<Option<Option<&'static Database>>> = const { Cell::new(None) };
-}
+/// This backend's database, once it was looked for.
+static OWN: Own<Cell<Option<Option<&'static Database>>>> = Own::new(Cell::new(None));
 
 #[inline]
 pub fn get() -> Option<&'static Memory> {
