@@ -615,3 +615,25 @@ fn the_extension_made_again_notes_in_a_session_that_noted_before() {
         client.batch_execute("DROP EXTENSION keywright; CREATE EXTENSION keywright").unwrap();
     }
 }
+
+/// A session that has noted changes of a table goes on when a column of it is called otherwise, or gone.
+#[test]
+fn what_is_kept_of_a_table_goes_when_its_columns_change() {
+    let database = Database::new("audit_columns");
+    let mut client = database.connect();
+    client.batch_execute("SELECT keywright.ensure_user('ada', '', 'service')").unwrap();
+    let ids: Vec<String> = ["one", "two", "three"]
+        .map(|name| one(&mut client, &format!("SELECT key_id FROM keywright.mint_api_key('ada', '{name}')")))
+        .into();
+    let mut superuser = database.connect();
+    let changes = ["", "RENAME COLUMN extra TO other", "DROP COLUMN other"];
+    superuser.batch_execute("ALTER TABLE keywright.api_keys ADD COLUMN extra text").unwrap();
+    for (id, change) in ids.iter().zip(changes) {
+        if !change.is_empty() {
+            superuser.batch_execute(&format!("ALTER TABLE keywright.api_keys {change}")).unwrap();
+        }
+        client.batch_execute(&format!("SELECT keywright.revoke_api_key('{id}')")).unwrap();
+    }
+    let revoked = "SELECT count(*) FROM keywright.audit_events WHERE kind = 'api_key' AND event = 'revoked'";
+    assert_eq!(one::<i64>(&mut client, revoked), 3);
+}

@@ -267,3 +267,60 @@ fn tokens_of_a_manifest_stay_in_memory() {
     assert!(one::<String>(&mut client, "FETCH applied").starts_with("kwk_"));
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM pg_ls_tmpdir()"), 0, "temporary files");
 }
+
+/// What a superuser does by hand to our types and tables is told as such, and ends nothing.
+#[test]
+fn a_column_that_got_another_type_is_told_of() {
+    let database = Database::new("other_types");
+    let mut client = database.connect();
+    client.batch_execute("SELECT keywright.ensure_user('ada', '', 'service')").unwrap();
+    let row = client.query_one("SELECT key_id, token FROM keywright.mint_api_key('ada', 'k')", &[]).unwrap();
+    let (id, token): (String, String) = (row.get(0), row.get(1));
+    let calls = [
+        format!("SELECT keywright.verify_api_key('{token}')"),
+        format!("SELECT keywright.explain_api_key('{token}')"),
+        format!("SELECT keywright.list_api_keys(include_inactive => true)"),
+        format!("SELECT keywright.rotate_api_key('{id}')"),
+        format!("SELECT keywright.ensure_api_key('ada', 'k', '{token}')"),
+    ];
+    let columns = |of: &str| -> Vec<String> {
+        let sql = format!(
+            "SELECT attname::text FROM pg_attribute WHERE attrelid = '{of}'::regclass AND attnum > 0 AND NOT attisdropped"
+        );
+        database.connect().query(&sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+    };
+    let mut changes = Vec::new();
+    for column in columns("keywright.verified_api_key") {
+        for other in ["bigint", "interval", "bytea"] {
+            changes
+                .push(format!("ALTER TYPE keywright.verified_api_key ALTER ATTRIBUTE {column} TYPE {other}"));
+        }
+    }
+    for table in ["api_keys", "users"] {
+        for column in columns(&format!("keywright.{table}")) {
+            for (other, value) in
+                [("bigint", "7"), ("text", "'x'"), ("boolean", "true"), ("bigint[]", "'{7}'")]
+            {
+                changes.push(format!(
+                    "ALTER TABLE keywright.{table} ALTER COLUMN {column} DROP DEFAULT, ALTER COLUMN {column} TYPE {other} USING {value}"
+                ));
+            }
+        }
+    }
+    let mut told = 0;
+    for change in changes {
+        for call in &calls {
+            client.batch_execute("BEGIN").unwrap();
+            // Not every type can be had.
+            if client.batch_execute(&change).is_ok()
+                && let Err(error) = client.batch_execute(call)
+            {
+                let code = error.code().unwrap_or_else(|| panic!("{change}; {call}: {error}"));
+                assert_ne!(code.code(), "XX000", "{change}; {call}: {error:?}");
+                told += usize::from(code.code() == "55000");
+            }
+            client.batch_execute("ROLLBACK").unwrap();
+        }
+    }
+    assert!(told > 20, "{told}");
+}
