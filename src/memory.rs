@@ -33,16 +33,18 @@ struct Allocator;
 // SAFETY: memory is the system's, or the reserve's, which is told apart by its address.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY (all four): the caller's promise, handed on.
+        // SAFETY: the caller's promise, handed on.
         let given = unsafe { System.alloc(layout) };
         if given.is_null() { RESERVE.take(layout) } else { given }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise, handed on.
         let mut given = unsafe { System.alloc_zeroed(layout) };
         if given.is_null() {
             given = RESERVE.take(layout);
             if !given.is_null() {
+                // SAFETY: it was just given, and is as large.
                 unsafe { given.write_bytes(0, layout.size()) }
             }
         }
@@ -53,17 +55,20 @@ unsafe impl GlobalAlloc for Allocator {
         if RESERVE.has(at) {
             RESERVE.give_back();
         } else {
+            // SAFETY: the caller's promise, handed on.
             unsafe { System.dealloc(at, layout) }
         }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         if !RESERVE.has(at) {
+            // SAFETY: the caller's promise, handed on.
             let given = unsafe { System.realloc(at, layout, size) };
             if !given.is_null() {
                 return given;
             }
         }
+        // SAFETY: the caller's promise; both are as large as what is copied.
         unsafe {
             let given = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
             if !given.is_null() {

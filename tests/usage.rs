@@ -455,7 +455,7 @@ fn a_shutdown_keeps_what_is_noted_and_a_crash_loses_only_that() {
 #[test]
 fn the_owner_of_a_database_holds_up_neither_another_nor_a_stop() {
     let settings = "-c shared_preload_libraries=keywright -c max_prepared_transactions=2";
-    let cluster = Cluster::new(5490, settings);
+    let cluster = Cluster::new(5495, settings);
     let mut client = cluster.connect("postgres");
     let interval = |client: &mut Client, to: &str| {
         client.batch_execute(&format!("ALTER SYSTEM SET keywright.usage_flush_interval = '{to}'")).unwrap();
@@ -518,7 +518,7 @@ fn the_owner_of_a_database_holds_up_neither_another_nor_a_stop() {
 /// The launcher is told to end while its worker waits.
 #[test]
 fn a_stop_that_comes_while_the_worker_waits_is_a_stop() {
-    let cluster = Cluster::new(5491, &format!("{LATE} -c max_prepared_transactions=2"));
+    let cluster = Cluster::new(5496, &format!("{LATE} -c max_prepared_transactions=2"));
     let mut client = cluster.connect("postgres");
     create(&mut client);
     let key = Key::new(&mut client, "key");
@@ -618,10 +618,9 @@ fn a_full_memory_makes_room_and_says_what_it_lost() {
     assert!(dirty + clean <= 64.0 && dropped >= 1000.0 - 64.0 - 64.0 * 3.0, "{dirty} {clean} {dropped}");
     // It is woken although the interval is an hour, and what was not dropped is written.
     flushed(&mut client);
-    assert_eq!(
-        one::<i64>(&mut client, known) as f64,
-        1000.0 - metric(&mut client, "usage_dropped_total", "{}")
-    );
+    // One that was dropped while it was written is counted and written.
+    let known = one::<i64>(&mut client, known) as f64;
+    assert!(known >= 1000.0 - metric(&mut client, "usage_dropped_total", "{}"), "{known}");
     // The last to come are the last to go.
     let last: i64 = one(
         &mut client,
