@@ -442,7 +442,7 @@ fn a_shutdown_keeps_what_is_noted_and_a_crash_loses_only_that() {
 
     // A file that is damaged is told and left out.
     cluster.stop("fast");
-    let mut bytes = std::fs::read(&file).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap_or_else(|error| panic!("{error}: {}", cluster.log()));
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&file, bytes).unwrap();
     cluster.start();
