@@ -1,6 +1,7 @@
 //! PostgREST's configuration of a service: kept settings, read by PostgREST from the database, and its file.
 
 use crate::error::{Failure, Fault};
+use crate::own::Own;
 use crate::record::Rows;
 use crate::{args, authenticator, spi};
 use keywright_core::authenticator::Desired;
@@ -177,10 +178,8 @@ fn service_of(service: &[u8]) -> Result<Desired, Failure<'static>> {
     found.ok_or_else(|| Failure::NoAuthenticator { service: String::from_utf8_lossy(service).into_owned() })
 }
 
-thread_local! {
-    /// What this session has shown PostgREST, and as which login.
-    static SHOWN: RefCell<(u32, BTreeMap<String, String>)> = const { RefCell::new((0, BTreeMap::new())) };
-}
+/// What this session has shown PostgREST, and as which login.
+static SHOWN: Own<RefCell<(u32, BTreeMap<String, String>)>> = Own::new(RefCell::new((0, BTreeMap::new())));
 
 #[pg_extern(sql = false)]
 fn postgrest_config() -> Result<(), ErrorReport> {

@@ -10,6 +10,7 @@ use super::store::Stored;
 use super::track::settle_rows;
 use super::{BY_ID, BY_PARENT, MOST_ANCESTORS, each_child, parent};
 use crate::error::{Failure, Fault};
+use crate::own::Own;
 use crate::probe::Reader;
 use crate::record::Nothing;
 use crate::{audit, spi};
@@ -19,10 +20,8 @@ use pgrx::{pg_extern, pg_sys};
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-thread_local! {
-    /// What statements that are not over yet have stored. Some may have failed meanwhile: then their level never comes.
-    static PENDING: RefCell<Vec<Pending>> = const { RefCell::new(Vec::new()) };
-}
+/// What statements that are not over yet have stored. Some may have failed meanwhile: then their level never comes.
+static PENDING: Own<RefCell<Vec<Pending>>> = Own::new(RefCell::new(Vec::new()));
 
 /// Resources of one type that a statement has stored.
 struct Pending {
