@@ -12,9 +12,16 @@ pub struct Definition {
 }
 
 impl Definition {
-    /// True when it has to be written; nobody's is taken over by the first manager who names itself.
-    fn change_needed(&self, what: &str, managed_by: Option<&[u8]>) -> Result<bool, Failure<'static>> {
-        let claimed = self.manager.is_none() && managed_by.is_some() && !self.built_in;
+    /// True when it has to be written; nobody's is taken over by the first manager who names itself, somebody's by one
+    /// who adopts it.
+    fn change_needed(
+        &self,
+        what: &str,
+        managed_by: Option<&[u8]>,
+        adopt: bool,
+    ) -> Result<bool, Failure<'static>> {
+        let others = self.manager.as_deref().map(str::as_bytes) != managed_by;
+        let claimed = others && (self.manager.is_none() || adopt) && managed_by.is_some() && !self.built_in;
         if self.same && !claimed {
             return Ok(false);
         }
@@ -22,7 +29,7 @@ impl Definition {
             return Err(Failure::BuiltIn { what: what.to_owned() });
         }
         match &self.manager {
-            Some(manager) if Some(manager.as_bytes()) != managed_by => {
+            Some(manager) if others && !adopt => {
                 Err(Failure::OtherManager { what: what.to_owned(), manager: manager.clone() })
             }
             _ => Ok(true),
@@ -37,19 +44,20 @@ pub fn settle(
     what: &str,
     table: &str,
     managed_by: Option<&[u8]>,
+    adopt: bool,
     look: impl Fn() -> Option<Definition>,
     insert: impl FnOnce() -> Result<(), Failure<'static>>,
     update: impl FnOnce() -> Result<(), Failure<'static>>,
 ) -> Result<&'static str, Failure<'static>> {
     if let Some(found) = look()
-        && !found.change_needed(what, managed_by)?
+        && !found.change_needed(what, managed_by, adopt)?
     {
         return Ok("unchanged");
     }
     lock(table);
     match look() {
         None => insert().map(|()| "created"),
-        Some(found) if found.change_needed(what, managed_by)? => update().map(|()| "updated"),
+        Some(found) if found.change_needed(what, managed_by, adopt)? => update().map(|()| "updated"),
         Some(_) => Ok("unchanged"),
     }
 }
@@ -62,12 +70,4 @@ pub fn lock(table: &str) {
 /// Same as wanted, built in, and by whom it is managed: the columns every definition is looked at by.
 pub fn definition(row: &spi::Row) -> Definition {
     Definition { same: row.must(1), built_in: row.must(2), manager: row.get(3) }
-}
-
-/// Gives what somebody or nobody owns to a manager.
-pub fn adopt(table: &str, key: &str, name: &str, manager: &str) {
-    let sql = format!(
-        "UPDATE keywright.{table} SET managed_by = $2 WHERE {key} = $1 AND managed_by IS DISTINCT FROM $2"
-    );
-    spi::count_once(&sql, &[name.into(), manager.into()]);
 }

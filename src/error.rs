@@ -97,6 +97,11 @@ pub enum Failure<'a> {
     HasParents {
         kind: String,
     },
+    LastOwner {
+        username: String,
+        role: String,
+        resource: Resource,
+    },
     /// The granter may not grant this role there.
     NotGrantable {
         granter: String,
@@ -501,6 +506,14 @@ impl Failure<'_> {
                 format!("resource type {} is registered with another parent type", quoted(kind.as_bytes())),
                 "Resources of this type have parents.",
                 "Take their parents away first, or choose another name.",
+            ),
+            Failure::LastOwner { username, role, resource: Resource { kind, id } } => parts(
+                Code::ERRCODE_FOREIGN_KEY_VIOLATION,
+                format!("user \"{username}\" is the last active owner of {kind} \"{id}\""),
+                format!("No other active user holds the role \"{role}\" on it."),
+                format!(
+                    "Bind another owner first: SELECT keywright.bind_role(USERNAME, '{role}', '{kind}', '{id}');"
+                ),
             ),
             Failure::NotGrantable { granter, role, why } => parts(
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,

@@ -43,13 +43,14 @@ fn define_scope(
     let (Some(permissions), Some(managed_by)) = (permissions, managed_by) else {
         return Err(Failure::from(faults).into());
     };
-    Ok(define(name, &permissions, managed_by)?)
+    Ok(define(name, &permissions, managed_by, false)?)
 }
 
 pub fn define(
     name: &str,
     permissions: &[String],
     managed_by: Option<&[u8]>,
+    adopt: bool,
 ) -> Result<&'static str, Failure<'static>> {
     const CARRIED: &str = "SELECT FROM keywright.api_keys WHERE $1 = ANY (scopes) LIMIT 1";
     const LOOK: &str = "SELECT permissions = $2, built_in, managed_by FROM keywright.scopes WHERE name = $1";
@@ -82,7 +83,7 @@ pub fn define(
         spi::count(UPDATE, &args());
         Ok(())
     };
-    settle(&format!("scope \"{name}\""), "scopes", managed_by, look, insert, update)
+    settle(&format!("scope \"{name}\""), "scopes", managed_by, adopt, look, insert, update)
 }
 
 #[pg_extern(sql = false)]

@@ -249,3 +249,59 @@ fn mints_of_the_same_names_in_another_order_do_not_deadlock() {
     assert_eq!(ends.iter().filter(|end| end.is_ok()).count(), 1, "{ends:?}");
     assert!(ends.iter().all(|end| end.as_ref().err().is_none_or(|code| code == "23505")), "{ends:?}");
 }
+
+/// Single calls that end many bindings or keys at once, each in an order of its own choice, would wait for each other.
+#[test]
+fn single_calls_that_end_many_rows_do_not_deadlock() {
+    let database = Database::new("one_order");
+    let mut client = database.connect();
+    client
+        .batch_execute(
+            "CREATE TABLE public.docs (id int PRIMARY KEY);
+             SELECT keywright.register_resource_type('doc');
+             SELECT keywright.track_table('public.docs', 'doc')",
+        )
+        .unwrap();
+    let ended = |sql: &str, client: &mut postgres::Client| match client.batch_execute(sql) {
+        Ok(()) => String::new(),
+        Err(error) => error.as_db_error().map_or(error.to_string(), |error| error.code().code().to_owned()),
+    };
+    for _ in 0..6 {
+        client
+            .batch_execute(
+                "INSERT INTO public.docs SELECT generate_series(1, 60);
+                 SELECT keywright.ensure_user('u' || n, '') FROM generate_series(1, 60) AS n;
+                 SELECT keywright.ensure_resource('organization', 'o' || n) FROM generate_series(1, 4) AS n;
+                 SELECT keywright.ensure_resource('project', 'p' || n, 'o' || 1 + n % 4) FROM generate_series(1, 60) AS n;
+                 SELECT keywright.bind_role('u' || n, 'auditor', 'doc', m::text) FROM generate_series(1, 60) AS n, generate_series(1, 60) AS m
+                  ORDER BY random() LIMIT 1200;
+                 SELECT keywright.bind_role('u' || n, 'auditor', 'project', 'p' || m) FROM generate_series(1, 60) AS n, generate_series(1, 60) AS m
+                  ORDER BY random() LIMIT 1200;
+                 SELECT count(*) FROM keywright.apply((SELECT jsonb_build_object('manager', 'm', 'api_keys', jsonb_agg(
+                          jsonb_build_object('username', 'u' || n, 'name', 'k' || k) ORDER BY random())) FROM generate_series(1, 60) AS n, generate_series(1, 5) AS k))",
+            )
+            .unwrap();
+        let results = in_parallel(&database, |client, number| {
+            let mut codes = Vec::new();
+            for step in 0..15 {
+                let at = 1 + (step * 4 + number) % 60;
+                let sql = match number % 5 {
+                    0 => format!("SELECT keywright.delete_user('u{at}')"),
+                    1 if step < 4 => {
+                        format!("SELECT keywright.delete_resource('organization', 'o{}', true)", 1 + step)
+                    }
+                    1 => format!("SELECT keywright.delete_resource('project', 'p{at}')"),
+                    2 => format!("DELETE FROM public.docs WHERE id % 15 = {step}"),
+                    3 => r#"SELECT count(*) FROM keywright.apply('{"manager": "m", "prune": true}')"#
+                        .to_owned(),
+                    _ => format!("SELECT keywright.revoke_user_api_keys('u{at}')"),
+                };
+                codes.push(ended(&sql, client));
+            }
+            codes
+        });
+        let other: Vec<&String> =
+            results.iter().flatten().filter(|code| !["", "42704"].contains(&code.as_str())).collect();
+        assert!(other.is_empty(), "{other:?}");
+    }
+}

@@ -138,7 +138,7 @@ COMMENT ON FUNCTION keywright.ensure_system_user(text, text, text[], text, text,
 'Makes sure that an active system user of this name exists and holds its roles: it can hold keys, has no other way to log in, and does not count as a first user.
 Arguments: username (1 to 64 lower case letters and digits in groups joined by one dash, underscore or dot, such as a uuid; a name in upper case is refused, never folded); email and display_name (null: leave as is); roles (held globally; empty: none; null: leave as they are); organization_role (held in every organization, also in one made later, from the moment keywright learns of it; empty: none; null: leave as is); managed_by (the calling reconciler; null: none).
 Result: user_id; outcome created, updated (drift was repaired, a suspension included) or unchanged (nothing was written, no lock taken); changes: what happened to roles, one object each with role, resource_type, resource_id (null for global) and action bound or unbound. Only what an earlier call of this function bound is ever unbound. Parallel callers all succeed.
-Errors: 23514 users_username_check; 22023 malformed argument; 42704 no such role; 42710 the name belongs to a human or service user, or the user to another manager.
+Errors: 23514 users_username_check; 22023 malformed argument; 42704 no such role; 42710 the name belongs to a human or service user, or the user to another manager; 23503 the user is the last active owner of an organization.
 Example: SELECT user_id, outcome FROM keywright.ensure_system_user(''deployer'', managed_by => ''control-plane'');';
 
 CREATE FUNCTION keywright.ensure_user(

@@ -240,8 +240,8 @@ AS 'MODULE_PATHNAME', 'bind_role_wrapper';
 COMMENT ON FUNCTION keywright.bind_role(text, text, text, text, text, text) IS
 'Makes sure that a user holds a role, globally or on one resource and all that lies below it.
 Arguments: username; role; resource_type and resource_id (both null: globally); granted_by (the user on whose authority the role is granted: active, holding there, globally or on the resource or above it, a role of a smaller level than the one granted, and every permission of the one granted; null: the caller''s own authority); managed_by (the calling reconciler; null: none).
-Result: binding_id; outcome created, updated (a binding that ensure_system_user made now stays when that call no longer wants it, or a manager took over one that nobody managed) or unchanged (nothing was written, no lock taken). Parallel callers all succeed.
-Errors: 22023 malformed argument; 42704 no such user, role, resource or granter; 42501 granted_by may not grant this role there; 40001 try again (in REPEATABLE READ).
+Result: binding_id; outcome created, updated (a binding that ensure_system_user made now stays when that call no longer wants it, or a manager took over one that nobody managed; granted_by, when it is given, is noted) or unchanged (nothing was written, no lock taken). Parallel callers all succeed.
+Errors: 22023 malformed or empty argument; 42704 no such user, role, type, resource or granter; 42501 granted_by may not grant this role there; 40001 try again (in REPEATABLE READ).
 Example: SELECT outcome FROM keywright.bind_role(''ada'', ''project-editor'', ''organization'', ''acme'');';
 
 CREATE FUNCTION keywright._unbind_role(

@@ -204,7 +204,16 @@ pub fn revoke(holders: &[String], in_grace: &[String], manager: &str) -> bool {
         UPDATE keywright.api_keys
            SET revoked_at = pg_catalog.clock_timestamp(), revoke_reason = 'pruned'
          WHERE (key_id = ANY ($1) AND superseded_at IS NULL OR key_id = ANY ($2)) AND revoked_at IS NULL AND managed_by = $3"#;
+    const HOLD: &str = r#"
+        SELECT FROM keywright.api_keys AS k
+         WHERE k.revoked_at IS NULL
+           AND (k.key_id = ANY ($1 || $2)
+                OR EXISTS (SELECT FROM keywright.api_keys AS p
+                            WHERE p.key_id = ANY ($1) AND k.user_id = p.user_id AND k.name = p.name))
+         ORDER BY k.key_id FOR NO KEY UPDATE OF k"#;
     let ids: [spi::Arg; 2] = [holders.to_vec().into(), in_grace.to_vec().into()];
+    // In the order in which everybody takes several keys.
+    spi::write_once(HOLD, &ids, |_| ());
     spi::count_once(GRACE, &ids);
     let [a, b] = ids;
     spi::count_once(REVOKE, &[a, b, manager.into()]) == (holders.len() + in_grace.len()) as u64

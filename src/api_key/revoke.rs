@@ -79,8 +79,9 @@ pub fn delete_named(username: &[u8], claim: Claim) -> Result<Option<Uuid>, Failu
     if !user.close(claim)? || !user::delete(user.id) {
         return Ok(None);
     }
-    revoke_all_of(user.id, Some(b"owner deleted"));
+    // Bindings before keys, as everybody.
     user::lose_all(user.id);
+    revoke_all_of(user.id, Some(b"owner deleted"));
     Ok(Some(user.id))
 }
 
@@ -128,10 +129,17 @@ fn revoke(key_id: &str, reason: Option<&[u8]>) -> bool {
 /// Revokes every key of a user that is not revoked yet; true when there was one.
 fn revoke_all_of(user: Uuid, reason: Option<&[u8]>) -> bool {
     const LIVE: &str = "SELECT FROM keywright.api_keys WHERE user_id = $1 AND revoked_at IS NULL LIMIT 1";
+    // In the order in which everybody takes several keys.
+    const HOLD: &str = r#"
+        SELECT FROM keywright.api_keys
+         WHERE user_id = $1 AND revoked_at IS NULL ORDER BY key_id FOR NO KEY UPDATE"#;
     const REVOKE: &str = r#"
         UPDATE keywright.api_keys
            SET revoked_at = pg_catalog.clock_timestamp(), revoke_reason = $2
          WHERE user_id = $1 AND revoked_at IS NULL"#;
-    !spi::read(LIVE, &[user.into()], |_| ()).is_empty()
-        && spi::count(REVOKE, &[user.into(), spi::text(reason)]) > 0
+    if spi::read(LIVE, &[user.into()], |_| ()).is_empty() {
+        return false;
+    }
+    spi::write(HOLD, &[user.into()], |_| ());
+    spi::count(REVOKE, &[user.into(), spi::text(reason)]) > 0
 }

@@ -9,7 +9,7 @@ use crate::resource::declared as resources;
 use crate::resource::{ORGANIZATION, kind as types, store::Wanted};
 use crate::role::{self, declared as bindings};
 use crate::user::declared as users;
-use crate::{api_key, clock, definition, scope};
+use crate::{api_key, args, clock, definition, scope};
 use keywright_core::manifest::plan::{Action, Kind, Step, Subject};
 use keywright_core::manifest::state::State;
 use keywright_core::manifest::{Manifest, UserKind};
@@ -52,6 +52,12 @@ pub fn lock(manifest: &Manifest, state: &State, steps: &[Step]) -> Done {
         state.owners.keys().map(|(_, resource)| resource.clone()).chain(changing).collect();
     let gone: Vec<Resource> = pruned(Kind::Resource).filter_map(Resource::parse).collect();
     resources::hold(&referred, &owned, &gone);
+    let ids = |kind: Kind| -> Vec<String> {
+        let steps = steps.iter().filter(|step| step.kind == kind && step.action == Action::Delete);
+        steps.filter_map(|step| step.id.clone()).collect()
+    };
+    let users = ids(Kind::User).iter().filter_map(|id| args::uuid(id.as_bytes())).collect::<Vec<_>>();
+    role::hold_bindings(&users, &gone, &ids(Kind::Binding));
     require_in_snapshot(manifest, state, &referred)
 }
 
@@ -128,28 +134,22 @@ impl Work<'_> {
     fn settle(&mut self, from: usize, steps: &[Step]) -> Done {
         let manifest = self.manifest;
         let manager = Some(manifest.manager.as_bytes());
-        let adopt = |step: &Step, table: &str, key: &str| {
-            if step.action == Action::Adopt {
-                definition::adopt(table, key, &step.name, &manifest.manager);
-            }
-        };
+        let adopt = |step: &Step| step.action == Action::Adopt;
         match steps[0].kind {
             Kind::ResourceType => {
                 for (entry, step) in entries(&manifest.resource_types, steps) {
-                    adopt(step, "resource_types", "type");
-                    types::register(&entry.kind, entry.parent_type.as_deref().map(str::as_bytes), manager)?;
+                    let parent_type = entry.parent_type.as_deref().map(str::as_bytes);
+                    types::register(&entry.kind, parent_type, manager, adopt(step))?;
                 }
             }
             Kind::Scope => {
                 for (entry, step) in entries(&manifest.scopes, steps) {
-                    adopt(step, "scopes", "name");
-                    scope::define(&entry.name, &entry.permissions, manager)?;
+                    scope::define(&entry.name, &entry.permissions, manager, adopt(step))?;
                 }
             }
             Kind::Role => {
                 for (entry, step) in entries(&manifest.roles, steps) {
-                    adopt(step, "roles", "name");
-                    role::define(&entry.name, &entry.permissions, entry.level, manager)?;
+                    role::define(&entry.name, &entry.permissions, entry.level, manager, adopt(step))?;
                 }
             }
             Kind::Resource => self.resources(steps)?,
@@ -212,9 +212,9 @@ impl Work<'_> {
         }
         require(new.is_empty() || users::create(&new, manager))?;
         require(changed.is_empty() || users::update(&changed, manager))?;
-        for (entry, step) in entries(&self.manifest.users, steps) {
+        for (entry, _) in entries(&self.manifest.users, steps) {
             if entry.kind == UserKind::System {
-                users::settle_system_user(entry, step.id.as_deref(), manager)?;
+                users::settle_system_user(entry, manager)?;
             }
         }
         Ok(())

@@ -67,6 +67,7 @@ pub fn look(
     if manifest.prune {
         needed(manifest, &mut state);
     }
+    ownership(manifest, &mut state);
     Ok((state, refusals))
 }
 
@@ -169,7 +170,12 @@ fn standing(manifest: &Manifest, state: &mut State) {
             let steps = users::standing(user, entry).into_iter();
             // What the manifest binds by name is no matter of the user's own roles.
             let own = steps.filter(|step| !named.contains(&place(&step.role, step.organization.as_deref())));
-            let steps = own.map(|step| step.to_string()).collect();
+            let own: Vec<_> = own.collect();
+            for step in &own {
+                let place = place(&step.role, step.organization.as_deref());
+                if step.bind { &mut state.standing_gained } else { &mut state.standing_lost }.insert(place);
+            }
+            let steps = own.iter().map(|step| step.to_string()).collect();
             state.standing.insert(name, steps);
         }
     }
@@ -242,18 +248,6 @@ fn needed(manifest: &Manifest, state: &mut State) {
     let pruned = Pruned::of(manifest, state);
     let goes: Vec<Resource> =
         pruned.resources.iter().filter(|resource| pruned.goes(resource)).cloned().collect();
-    let owned = |place: &Place| {
-        let (_, role, resource) = place.parts();
-        let owns = |resource: &Resource| role.strip_suffix("-owner") == Some(&resource.kind);
-        Some((role.to_owned(), resource.filter(owns)?))
-    };
-    let places: BTreeSet<(String, Resource)> = pruned.bindings.iter().filter_map(owned).collect();
-    if !places.is_empty() {
-        let places: Vec<(String, Resource)> = places.into_iter().collect();
-        for (place, user) in bindings::owners(&places) {
-            state.owners.entry(place).or_default().push(user);
-        }
-    }
     roles_in_use(manifest, state, &pruned, &goes);
     if !pruned.scopes.is_empty() {
         let scopes: Vec<String> = pruned.scopes.iter().cloned().collect();
@@ -261,6 +255,24 @@ fn needed(manifest: &Manifest, state: &mut State) {
         state.scopes_in_use = carried.into_iter().map(|scope| (scope, "API keys carry it.")).collect();
     }
     types_in_use(manifest, state, &pruned, &goes);
+}
+
+/// Who owns what somebody is about to lose the role of an owner on.
+fn ownership(manifest: &Manifest, state: &mut State) {
+    let pruned = Pruned::of(manifest, state);
+    let owned = |place: &Place| {
+        let (_, role, resource) = place.parts();
+        let owns = |resource: &Resource| role.strip_suffix("-owner") == Some(&resource.kind);
+        Some((role.to_owned(), resource.filter(owns)?))
+    };
+    let places: BTreeSet<(String, Resource)> =
+        pruned.bindings.iter().chain(&state.standing_lost).filter_map(owned).collect();
+    if !places.is_empty() {
+        let places: Vec<(String, Resource)> = places.into_iter().collect();
+        for (place, user) in bindings::owners(&places) {
+            state.owners.entry(place).or_default().push(user);
+        }
+    }
 }
 
 /// A system user of the manifest loses the roles it holds by itself and is not to hold; that it is not to hold one that is

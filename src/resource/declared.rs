@@ -40,7 +40,7 @@ pub fn find(resources: &[Resource], manager: Option<&str>) -> Vec<(Resource, sta
     found
 }
 
-fn columns(resources: &[Resource]) -> [spi::Arg<'static>; 2] {
+pub(super) fn columns(resources: &[Resource]) -> [spi::Arg<'static>; 2] {
     let column =
         |of: fn(&Resource) -> &String| -> Vec<String> { resources.iter().map(|at| of(at).clone()).collect() };
     [column(|at| &at.kind).into(), column(|at| &at.id).into()]

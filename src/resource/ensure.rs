@@ -1,11 +1,12 @@
 //! ensure_resource, ensure_resources, delete_resource.
 
+use super::declared::columns;
 use super::kind::Kind;
 use super::store::{Wanted, changed, remove, require_unmanaged, store_all};
 use super::{exists, hold};
 use crate::error::{Failure, Fault};
 use crate::manager::Claim;
-use crate::{args, spi};
+use crate::{args, role, spi};
 use keywright_core::resource::Resource;
 use keywright_core::text::Kind as Words;
 use pgrx::datum::Array;
@@ -144,9 +145,12 @@ fn delete_resource(
     const CHILDREN: &str =
         "SELECT FROM keywright.resources WHERE parent_type = $1 AND parent_id = $2 LIMIT 1";
     const BELOW: &str = r#"
+        SELECT r.type, r.id, r.managed_by FROM keywright.resources AS r JOIN unnest($1::text[], $2::text[]) AS d (type, id)
+            ON r.parent_type = d.type AND r.parent_id = d.id
+         ORDER BY r.type, r.id FOR UPDATE OF r"#;
+    const DELETE: &str = r#"
         DELETE FROM keywright.resources AS r USING unnest($1::text[], $2::text[]) AS d (type, id)
-         WHERE r.parent_type = d.type AND r.parent_id = d.id
-        RETURNING r.type, r.id, r.managed_by"#;
+         WHERE r.type = d.type AND r.id = d.id"#;
     let mut faults = args::Faults::default();
     let with_children = faults.sift(args::required("with_children", with_children));
     let kind = faults.sift(args::required("type", kind));
@@ -169,18 +173,26 @@ fn delete_resource(
     }
     if with_children {
         // Level by level: whoever is just putting something below holds what it lies below, and is waited for.
-        let mut gone = vec![(resource.kind.clone(), id.to_owned())];
-        while !gone.is_empty() {
-            let (kinds, ids): (Vec<String>, Vec<String>) = gone.into_iter().unzip();
-            let below = |row: &spi::Row| -> (String, String, Option<Vec<u8>>) {
-                (row.must(1), row.must(2), row.get(3))
+        let mut level = vec![resource.clone()];
+        let mut gone: Vec<Resource> = level.clone();
+        while !level.is_empty() {
+            let below = |row: &spi::Row| -> (Resource, Option<Vec<u8>>) {
+                (Resource { kind: row.must(1), id: row.must(2) }, row.get(3))
             };
-            gone = Vec::new();
-            for (kind, id, manager) in spi::write_once(BELOW, &[kinds.into(), ids.into()], below) {
-                claim.require(|| what(&kind, &id), manager)?;
-                gone.push((kind, id));
+            let found = spi::write_once(BELOW, &columns(&level), below);
+            level = Vec::new();
+            for (at, manager) in found {
+                claim.require(|| what(&at.kind, &at.id), manager)?;
+                // A circle, which only rows written by hand can make, ends.
+                if !gone.contains(&at) {
+                    level.push(at);
+                }
             }
+            gone.extend(level.iter().cloned());
         }
+        // All bindings in one order.
+        role::hold_bindings(&[], &gone, &[]);
+        spi::count_once(DELETE, &columns(&gone[1..]));
     } else if !spi::read(CHILDREN, &args, |_| ()).is_empty() {
         let what = what(&resource.kind, id);
         let hint = "Delete those first, or pass with_children => true.";

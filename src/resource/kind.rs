@@ -76,13 +76,14 @@ fn register_resource_type(
 ) -> Result<&'static str, ErrorReport> {
     let name = args::required("type", name)?;
     let managed_by = args::words("managed_by", Words::Manager, managed_by)?;
-    Ok(register(name, parent, managed_by)?)
+    Ok(register(name, parent, managed_by, false)?)
 }
 
 pub fn register(
     name: &str,
     parent: Option<&[u8]>,
     managed_by: Option<&[u8]>,
+    adopt: bool,
 ) -> Result<&'static str, Failure<'static>> {
     const LOOK: &str = r#"
         SELECT parent_type IS NOT DISTINCT FROM $2, built_in, managed_by
@@ -121,7 +122,7 @@ pub fn register(
         spi::count(UPDATE, &args());
         Ok(())
     };
-    settle(&format!("resource type \"{name}\""), "resource_types", managed_by, look, insert, update)
+    settle(&format!("resource type \"{name}\""), "resource_types", managed_by, adopt, look, insert, update)
 }
 
 /// A scope whose name begins with the word would become a permission.

@@ -3,8 +3,9 @@
 use super::kind::Kind;
 use super::{ORGANIZATION, depth::require_shallow};
 use crate::error::{Failure, Fault};
-use crate::{spi, user};
+use crate::{role, spi, user};
 use keywright_core::name::Rule;
+use keywright_core::resource::Resource;
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
 
@@ -235,6 +236,9 @@ pub fn remove(kind: &Kind, mut ids: Vec<String>) -> u64 {
         return 0;
     }
     ids.sort();
+    let gone: Vec<Resource> =
+        ids.iter().map(|id| Resource { kind: kind.name.clone(), id: id.clone() }).collect();
+    role::hold_bindings(&[], &gone, &[]);
     let args = [kind.name.as_str().into(), ids.into(), tracked_types().into()];
     let removed = spi::count(REMOVE, &args[..2]);
     spi::count(ORPHAN, &args);

@@ -90,6 +90,7 @@ fn bind_role(
     if let Some(resource) = &resource
         && !resource::exists(resource)
     {
+        resource::kind::Kind::find(resource.kind.as_bytes())?;
         return Err(Failure::NoResource { resource: resource.clone() }.into());
     }
     let granter = granted_by.map(user::find).transpose()?;
@@ -134,7 +135,7 @@ fn bind<'a>(
         if let Some(id) = place.settled(managed_by) {
             return Ok((id, "unchanged"));
         }
-        if let Some(id) = place.claim(managed_by) {
+        if let Some(id) = place.claim(granter.as_ref(), managed_by) {
             return Ok((id, "updated"));
         }
     }
@@ -169,15 +170,18 @@ impl Place<'_> {
         spi::write(INSERT, &[a, b, c, d, granter.into(), spi::text(managed_by)], |row| row.must(1)).pop()
     }
 
-    /// What ensure_system_user bound is the caller's from now on; what nobody managed is the manager's.
-    fn claim(&self, managed_by: Option<&[u8]>) -> Option<Uuid> {
+    /// What ensure_system_user bound is the caller's from now on; what nobody managed is the manager's. Who grants it now
+    /// granted it.
+    fn claim(&self, granter: Option<&User>, managed_by: Option<&[u8]>) -> Option<Uuid> {
         const CLAIM: &str = r#"
-            UPDATE keywright.role_bindings SET standing = false, managed_by = coalesce(managed_by, $5)
+            UPDATE keywright.role_bindings
+               SET standing = false, managed_by = coalesce(managed_by, $5), granted_by = coalesce($6, granted_by)
              WHERE user_id = $1 AND role = $2
                AND resource_type IS NOT DISTINCT FROM $3 AND resource_id IS NOT DISTINCT FROM $4
             RETURNING binding_id"#;
         let [a, b, c, d] = self.args();
-        spi::write(CLAIM, &[a, b, c, d, spi::text(managed_by)], |row| row.must(1)).pop()
+        let granter: Option<Uuid> = granter.map(|granter| granter.id);
+        spi::write(CLAIM, &[a, b, c, d, spi::text(managed_by), granter.into()], |row| row.must(1)).pop()
     }
 }
 
@@ -214,8 +218,13 @@ fn require_resource<'a>(kind: Option<&[u8]>, id: Option<&[u8]>) -> Result<Option
         (None, None) => Ok(None),
         (Some(_), Some(_)) => {
             let mut faults = Faults::default();
-            let kind = faults.sift(args::text("resource_type", kind));
-            let id = faults.sift(args::text("resource_id", id));
+            let mut part = |argument: &'static str, text: Option<&'a [u8]>| {
+                let text = faults.sift(args::text(argument, text))?;
+                let hint = "Give both, or neither for a global binding.";
+                let fault = || Fault::new(argument, "It is empty.", hint);
+                faults.sift(if text.is_empty() { Err(fault()) } else { Ok(text) })
+            };
+            let (kind, id) = (part("resource_type", kind), part("resource_id", id));
             let (Some(kind), Some(id)) = (kind, id) else { return Err(faults.into()) };
             Ok(Some(Resource { kind: kind.to_owned(), id: id.to_owned() }))
         }
@@ -261,9 +270,8 @@ fn unbind_role(
     if spi::read(BOUND, &place.args(), |_| ()).is_empty() {
         return Ok(answer(false, false));
     }
-    if let Some(resource) = resource.as_ref().filter(|resource| owns(role, resource))
-        && is_last_owner(&place, resource)
-    {
+    // The front says it, with the constraint.
+    if resource.as_ref().is_some_and(|resource| require_other_owner(&user, role, resource).is_err()) {
         return Ok(answer(false, true));
     }
     // After the resource, as who deletes that does.
@@ -272,8 +280,8 @@ fn unbind_role(
     Ok(answer(held && spi::count(UNBIND, &place.args()) > 0, false))
 }
 
-/// True when nobody else who is active owns the resource. Those who ask do so one after the other.
-fn is_last_owner(place: &Place, resource: &Resource) -> bool {
+/// Refuses to take a role on a resource from its last active owner. Those who ask do so one after the other.
+pub fn require_other_owner(user: &User, role: &str, resource: &Resource) -> Result<(), Failure<'static>> {
     const QUEUE: &str = "SELECT FROM keywright.resources WHERE type = $1 AND id = $2 FOR NO KEY UPDATE";
     const OTHERS: &str = r#"
         SELECT FROM keywright.role_bindings AS b
@@ -281,6 +289,17 @@ fn is_last_owner(place: &Place, resource: &Resource) -> bool {
          WHERE b.user_id <> $1 AND b.role = $2 AND b.resource_type = $3 AND b.resource_id = $4
            AND u.deleted_at IS NULL AND u.status = 'active'
          LIMIT 1"#;
+    if !owns(role, resource) {
+        return Ok(());
+    }
     spi::write(QUEUE, &[resource.kind.as_str().into(), resource.id.as_str().into()], |_| ());
-    spi::read(OTHERS, &place.args(), |_| ()).is_empty()
+    let args = [user.id.into(), role.into(), resource.kind.as_str().into(), resource.id.as_str().into()];
+    match spi::read(OTHERS, &args, |_| ()).is_empty() {
+        false => Ok(()),
+        true => Err(Failure::LastOwner {
+            username: user.username.clone(),
+            role: role.to_owned(),
+            resource: resource.clone(),
+        }),
+    }
 }

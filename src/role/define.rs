@@ -31,7 +31,7 @@ fn define_role(
     let (Some(permissions), Some(level), Some(managed_by)) = (permissions, level, managed_by) else {
         return Err(Failure::from(faults).into());
     };
-    Ok(define(name, &permissions, level, managed_by)?)
+    Ok(define(name, &permissions, level, managed_by, false)?)
 }
 
 pub fn define(
@@ -39,6 +39,7 @@ pub fn define(
     permissions: &[String],
     level: i32,
     managed_by: Option<&[u8]>,
+    adopt: bool,
 ) -> Result<&'static str, Failure<'static>> {
     const LOOK: &str = r#"
         SELECT permissions = $2 AND level = $3, built_in, managed_by FROM keywright.roles WHERE name = $1"#;
@@ -58,7 +59,7 @@ pub fn define(
         Ok(())
     };
     let look = || spi::read(LOOK, &args()[..3], definition).pop();
-    settle(&format!("role \"{name}\""), "roles", managed_by, look, || write(INSERT), || write(UPDATE))
+    settle(&format!("role \"{name}\""), "roles", managed_by, adopt, look, || write(INSERT), || write(UPDATE))
 }
 
 #[pg_extern(sql = false)]

@@ -138,17 +138,7 @@ fn columns<'a>(entries: &[&manifest::User], ids: Option<Vec<String>>, manager: &
 }
 
 /// Makes or mends a system user; somebody else's is taken over.
-pub fn settle_system_user(
-    entry: &manifest::User,
-    id: Option<&str>,
-    manager: &str,
-) -> Result<(), Failure<'static>> {
-    const ADOPT: &str = r#"
-        UPDATE keywright.users SET managed_by = $2, updated_at = pg_catalog.clock_timestamp()
-         WHERE user_id = $1::uuid AND managed_by IS DISTINCT FROM $2"#;
+pub fn settle_system_user(entry: &manifest::User, manager: &str) -> Result<(), Failure<'static>> {
     debug_assert_eq!(entry.kind, UserKind::System);
-    if let Some(id) = id {
-        spi::count(ADOPT, &[id.into(), manager.into()]);
-    }
     settle_declared(entry, &holdings(entry), manager)
 }

@@ -23,6 +23,8 @@ struct Wanted<'a> {
     db_role: Option<&'a [u8]>,
     managed_by: Option<&'a [u8]>,
     organization_role: Option<&'a [u8]>,
+    /// For a manifest, which has asked already whose the user is and whether an owner stays.
+    planned: bool,
 }
 
 /// What it is.
@@ -64,6 +66,7 @@ fn ensure_system_user(
         db_role: None,
         managed_by,
         organization_role,
+        planned: false,
     };
     let (id, outcome, changes) = settle_system_user(&wanted, &holdings)?;
     Ok(Record::new(fcinfo, &[id.into_datum(), outcome.into_datum(), json_array(changes).into_datum()]))
@@ -81,7 +84,9 @@ fn settle_system_user(
         if standing::is_settled(found.id, holdings) {
             return Ok((found.id, "unchanged", Vec::new()));
         }
-        standing::require_manager(found.id, wanted.managed_by)?;
+        if !wanted.planned {
+            standing::require_manager(found.id, wanted.managed_by)?;
+        }
     }
     standing::close_organizations();
     standing::require_roles(holdings, true)?;
@@ -92,7 +97,7 @@ fn settle_system_user(
             continue;
         }
         require_in_transaction(id, wanted)?;
-        let changes = standing::settle(id, holdings)?;
+        let changes = standing::settle(id, holdings, wanted.planned)?;
         let outcome = if outcome == "unchanged" && !changes.is_empty() { "updated" } else { outcome };
         return Ok((id, outcome, changes));
     }
@@ -124,6 +129,7 @@ pub fn settle_declared(
         db_role: None,
         managed_by: Some(manager.as_bytes()),
         organization_role: entry.organization_role.as_deref().map(str::as_bytes),
+        planned: true,
     };
     standing::require_roles(holdings, false)?;
     crate::error::raise(settle_system_user(&wanted, holdings));
@@ -158,7 +164,16 @@ fn ensure_user(
         require_harmless_role(role)?;
     }
     ensure(
-        &Wanted { username, kind, email, display_name, db_role, managed_by, organization_role: None },
+        &Wanted {
+            username,
+            kind,
+            email,
+            display_name,
+            db_role,
+            managed_by,
+            organization_role: None,
+            planned: false,
+        },
         fcinfo,
     )
 }
@@ -218,7 +233,9 @@ impl Found {
             });
         }
         match &self.manager {
-            Some(manager) if self.differs && Some(manager.as_bytes()) != wanted.managed_by => {
+            Some(manager)
+                if self.differs && !wanted.planned && Some(manager.as_bytes()) != wanted.managed_by =>
+            {
                 Err(Failure::OtherManager {
                     what: format!("user \"{}\"", self.username),
                     manager: manager.clone(),

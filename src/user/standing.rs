@@ -3,8 +3,11 @@
 //! A new organization is bound in the transaction that makes it. For that, whoever makes one and
 //! whoever changes what a system user holds do so one at a time, by the type `organization`: neither misses the other.
 
+use super::User;
 use crate::error::Failure;
+use crate::resource::ORGANIZATION;
 use crate::{role, spi};
+use keywright_core::resource::Resource;
 use pgrx::JsonB;
 use pgrx::datum::Uuid;
 use std::fmt;
@@ -51,8 +54,7 @@ pub fn bind_to_organizations(ids: &[String]) -> Result<(), Failure<'static>> {
 /// Takes every role from a user that is deleted.
 pub fn lose_all(user: Uuid) {
     const LOSE: &str = "DELETE FROM keywright.role_bindings WHERE user_id = $1";
-    const HELD: &str = "SELECT FROM keywright.role_bindings WHERE user_id = $1 LIMIT 1";
-    if !spi::read(HELD, &[user.into()], |_| ()).is_empty() {
+    if role::hold_bindings(&[user], &[], &[]) {
         spi::count(LOSE, &[user.into()]);
     }
 }
@@ -105,7 +107,7 @@ pub fn close_organizations() {
 pub struct Step {
     pub role: String,
     pub organization: Option<String>,
-    bind: bool,
+    pub bind: bool,
 }
 
 impl fmt::Display for Step {
@@ -126,14 +128,27 @@ pub fn is_settled(user: Uuid, wanted: &Wanted) -> bool {
 /// Brings the bindings of a system user in line; what changed, as the result column has it. The user is held, and
 /// no organization is being made meanwhile.
 ///
-/// Only what this function bound is ever taken away: `standing`.
-pub fn settle(user: Uuid, wanted: &Wanted) -> Result<Vec<JsonB>, Failure<'static>> {
+/// Only what this function bound is ever taken away: `standing`. The last owner stays; with `owners_stay` that is known already.
+pub fn settle(user: Uuid, wanted: &Wanted, owners_stay: bool) -> Result<Vec<JsonB>, Failure<'static>> {
     const SEEN: &str = "SELECT FROM keywright.resources WHERE type = 'organization' AND id = $1";
     let steps = steps(user, wanted);
+    if !owners_stay {
+        for step in steps.iter().filter(|step| !step.bind) {
+            if let Some(organization) = step.resource() {
+                role::require_other_owner(&holder(user)?, &step.role, &organization)?;
+            }
+        }
+    }
     for id in steps.iter().filter_map(|step| step.organization.as_deref()) {
         require_in_snapshot(SEEN, id.into(), "organization", id)?;
     }
     Ok(steps.iter().filter_map(|step| step.take(user)).collect())
+}
+
+fn holder(user: Uuid) -> Result<User, Failure<'static>> {
+    const HOLDER: &str =
+        "SELECT user_id, username, status = 'active' FROM keywright.users WHERE user_id = $1";
+    spi::read(HOLDER, &[user.into()], User::from_row).pop().ok_or(Failure::Contended)
 }
 
 /// Refuses what another manager owns.
@@ -177,6 +192,10 @@ pub fn steps(user: Uuid, wanted: &Wanted) -> Vec<Step> {
 }
 
 impl Step {
+    pub fn resource(&self) -> Option<Resource> {
+        self.organization.clone().map(|id| Resource { kind: ORGANIZATION.into(), id })
+    }
+
     /// Nothing when somebody else was there first.
     fn take(&self, user: Uuid) -> Option<JsonB> {
         const BIND: &str = r#"

@@ -42,11 +42,12 @@ fn set_status(
     Ok(spi::count(SET, &args) > 0)
 }
 
-/// Marks a user as deleted; false when it is so already. What it holds is its holder's to end.
+/// Marks a user as deleted; false when it is so already. What it holds is its holder's to end. Its row stays, and refers to
+/// no role, which could never be deleted then.
 pub fn delete(user: Uuid) -> bool {
     const DELETE: &str = r#"
         UPDATE keywright.users
-           SET deleted_at = pg_catalog.clock_timestamp(), updated_at = pg_catalog.clock_timestamp()
+           SET deleted_at = pg_catalog.clock_timestamp(), updated_at = pg_catalog.clock_timestamp(), organization_role = NULL
          WHERE user_id = $1 AND deleted_at IS NULL"#;
     spi::count(DELETE, &[user.into()]) > 0
 }

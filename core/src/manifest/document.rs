@@ -125,10 +125,10 @@ pub struct User {
     /// The Postgres role a human or service acts as. Absent: left as it is. Null or empty: none.
     #[cfg_attr(test, schemars(with = "Option<form::OrEmpty<form::Identifier>>"))]
     pub db_role: Option<String>,
-    /// The roles a system user holds everywhere. Absent: left as they are.
+    /// The roles a system user holds everywhere. Absent: owner. Empty: none.
     #[cfg_attr(test, schemars(default, with = "Vec<form::Name>"))]
     pub roles: Option<Vec<String>>,
-    /// The role a system user holds in every organization, also in those to come. Absent: left as it is. Null or
+    /// The role a system user holds in every organization, also in those to come. Absent: organization-admin. Null or
     /// empty: none.
     #[cfg_attr(test, schemars(with = "Option<form::OrEmpty<form::Name>>"))]
     pub organization_role: Option<String>,

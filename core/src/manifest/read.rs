@@ -124,6 +124,10 @@ fn scope(entry: &mut Object) -> Scope {
     }
 }
 
+/// What a system user holds that says nothing else: the defaults of ensure_system_user.
+const SYSTEM_ROLE: &str = "owner";
+const SYSTEM_ORGANIZATION_ROLE: &str = "organization-admin";
+
 fn user(entry: &mut Object) -> User {
     let username = entry.name("username", Rule::Username);
     let kind = entry.required("kind", user_kind);
@@ -143,8 +147,12 @@ fn user(entry: &mut Object) -> User {
         email: entry.optional("email", or_empty(words(Kind::Email))),
         display_name: entry.optional("display_name", or_empty(words(Kind::DisplayName))),
         db_role: entry.optional("db_role", or_empty(identifier)),
-        roles: entry.optional("roles", list_of((0, usize::MAX), name(Rule::RoleName))),
-        organization_role: entry.optional("organization_role", or_empty(name(Rule::RoleName))),
+        roles: entry
+            .optional("roles", list_of((0, usize::MAX), name(Rule::RoleName)))
+            .or_else(|| (system == Some(true)).then(|| vec![SYSTEM_ROLE.to_owned()])),
+        organization_role: entry
+            .optional("organization_role", or_empty(name(Rule::RoleName)))
+            .or_else(|| (system == Some(true)).then(|| SYSTEM_ORGANIZATION_ROLE.to_owned())),
     }
 }
 

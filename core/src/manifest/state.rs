@@ -167,6 +167,9 @@ pub struct State {
     /// Who owns the resources of which this manager may take an owner away: each role and resource with those users
     /// that hold it, in lower case, and whether they are active.
     pub owners: HashMap<(String, resource::Resource), Vec<(String, bool)>>,
+    /// What system users of the manifest lose and get by their own roles.
+    pub standing_lost: HashSet<Place>,
+    pub standing_gained: HashSet<Place>,
     /// Types that are to get another parent type although resources of theirs have parents.
     pub types_with_parents: HashSet<String>,
     /// Resources that move, each with one that lies below it, however far.

@@ -114,22 +114,43 @@ impl Planner<'_> {
             .filter(|entry| self.is_going_to_be_active(&entry.username.to_ascii_lowercase()))
             .filter_map(|entry| Some((entry.role.as_str(), entry.resource.as_ref()?)))
             .collect();
+        let gained: HashSet<(String, Resource)> = self
+            .state
+            .standing_gained
+            .iter()
+            .filter_map(|place| {
+                let (_, role, resource) = place.parts();
+                Some((role.to_owned(), resource?))
+            })
+            .collect();
+        let mut refused = Vec::new();
         let mut places: Vec<_> = self.state.owners.iter().collect();
         places.sort_by(|a, b| a.0.cmp(b.0));
         for ((role, resource), owners) in places {
             let place = |user: &str| Place::new(user, role, Some((&resource.kind, &resource.id)));
-            let goes = |user: &str| pruned.loses(&place(user));
+            let unbound = |user: &str| self.state.standing_lost.contains(&place(user));
+            let goes = |user: &str| pruned.loses(&place(user)) || unbound(user);
             let stays = |(user, active): &(String, bool)| *active && !goes(user) && !pruned.leaves(user);
-            let new = replaced.contains(&(role.as_str(), resource));
+            let new = replaced.contains(&(role.as_str(), resource))
+                || gained.contains(&(role.clone(), resource.clone()));
             let taken = owners.iter().any(|(user, _)| goes(user) && !pruned.leaves(user));
             if taken && !new && !owners.iter().any(stays) && !pruned.goes(resource) {
+                let mut users = self.manifest.users.iter();
+                let at = users.position(|entry| unbound(&entry.username.to_ascii_lowercase()));
+                let (path, cause) = match at {
+                    Some(at) => (format!("$.users[{at}].organization_role"), "It"),
+                    None => ("$.bindings".into(), "Pruning"),
+                };
                 let sentence = format!(
-                    "Pruning would take the last owner of {} {} away.",
+                    "{cause} would take the last owner of {} {} away.",
                     resource.kind,
                     quoted(resource.id.as_bytes())
                 );
-                self.refuse(NEEDED, "$.bindings".into(), sentence);
+                refused.push((path, sentence));
             }
+        }
+        for (path, sentence) in refused {
+            self.refuse(NEEDED, path, sentence);
         }
     }
 

@@ -395,7 +395,7 @@ fn a_suspended_user_gets_no_new_key_and_a_system_user_wakes() {
     assert_eq!(refused(json!({"api_keys": key}), &state), ["55000 $.api_keys[0].username"]);
     add_user(&mut state, "ann", "system");
     state.users.get_mut("ann").unwrap().active = false;
-    let users = json!([{"username": "ann", "kind": "system"}]);
+    let users = json!([{"username": "ann", "kind": "system", "roles": [], "organization_role": null}]);
     let steps = planned(json!({"users": users, "api_keys": key}), &state);
     assert_eq!(steps, ["update user ann", "mint api_key ann/k"]);
 }
@@ -409,7 +409,7 @@ fn what_a_system_user_is_to_hold_in_any_case_is_left() {
     state.bindings.insert(Place::new("s", "r", None), binding());
     state.bindings.insert(Place::new("s", "r", Some(("organization", "o"))), binding());
     let with = |entry: Value| {
-        let mut user = json!({"username": "s", "kind": "system"});
+        let mut user = json!({"username": "s", "kind": "system", "roles": [], "organization_role": null});
         for (field, value) in entry.as_object().unwrap() {
             user[field] = value.clone();
         }
@@ -420,6 +420,25 @@ fn what_a_system_user_is_to_hold_in_any_case_is_left() {
     assert_eq!(with(json!({})), [Action::Delete, Action::Delete]);
     assert_eq!(with(json!({"roles": ["r"]})), [Action::Left, Action::Delete]);
     assert_eq!(with(json!({"organization_role": "r"})), [Action::Delete, Action::Left]);
+}
+
+#[test]
+fn a_system_user_gives_up_no_organization_of_which_it_is_the_last_owner() {
+    let mut state = project();
+    let role = Definition { owner: built_in(), ..Definition::default() };
+    state.roles.insert("organization-owner".into(), role);
+    add_resource(&mut state, "organization", "o", None);
+    add_user(&mut state, "s", "system");
+    let place = ("organization-owner".to_owned(), resource("organization", "o"));
+    state.owners.insert(place.clone(), vec![("s".into(), true)]);
+    state.standing_lost.insert(Place::new("s", "organization-owner", Some(("organization", "o"))));
+    let users = json!([{"username": "s", "kind": "system", "roles": [], "organization_role": null}]);
+    let alone = json!({"users": users});
+    assert_eq!(refused(alone.clone(), &state), ["23503 $.users[0].organization_role"]);
+    let binding = json!([{"username": "ann", "role": "organization-owner", "resource_type": "organization", "resource_id": "o"}]);
+    assert!(plan(&manifest(json!({"users": users, "bindings": binding})), &state).is_ok());
+    state.owners.insert(place, vec![("s".into(), true), ("bo".into(), true)]);
+    assert!(plan(&manifest(alone), &state).is_ok());
 }
 
 #[test]
