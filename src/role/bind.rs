@@ -218,13 +218,8 @@ fn require_resource<'a>(kind: Option<&[u8]>, id: Option<&[u8]>) -> Result<Option
         (None, None) => Ok(None),
         (Some(_), Some(_)) => {
             let mut faults = Faults::default();
-            let mut part = |argument: &'static str, text: Option<&'a [u8]>| {
-                let text = faults.sift(args::text(argument, text))?;
-                let hint = "Give both, or neither for a global binding.";
-                let fault = || Fault::new(argument, "It is empty.", hint);
-                faults.sift(if text.is_empty() { Err(fault()) } else { Ok(text) })
-            };
-            let (kind, id) = (part("resource_type", kind), part("resource_id", id));
+            let kind = faults.sift(part("resource_type", kind));
+            let id = faults.sift(part("resource_id", id));
             let (Some(kind), Some(id)) = (kind, id) else { return Err(faults.into()) };
             Ok(Some(Resource { kind: kind.to_owned(), id: id.to_owned() }))
         }
@@ -233,6 +228,12 @@ fn require_resource<'a>(kind: Option<&[u8]>, id: Option<&[u8]>) -> Result<Option
             Err(Fault::new("resource_id", sentence, "Give both, or neither for a global binding.").into())
         }
     }
+}
+
+fn part<'a>(argument: &'static str, text: Option<&'a [u8]>) -> Result<&'a str, Fault> {
+    let text = args::text(argument, text)?;
+    let hint = "Give both, or neither for a global binding.";
+    if text.is_empty() { Err(Fault::new(argument, "It is empty.", hint)) } else { Ok(text) }
 }
 
 #[pg_extern(sql = false)]
