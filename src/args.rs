@@ -1,8 +1,13 @@
 //! Arguments as they come: text is bytes, because a database may be in any encoding.
 
 use crate::error::{Failure, Fault};
+use keywright_core::duration::Duration;
 use keywright_core::text::Kind;
 use pgrx::datum::{Array, Interval, Uuid};
+use pgrx::pg_sys::errcodes::PgSqlErrorCode;
+use pgrx::{IntoDatum, PgTryBuilder, direct_function_call, pg_sys};
+use std::ffi::CString;
+use std::panic::AssertUnwindSafe;
 
 pub fn required<T>(argument: &'static str, value: Option<T>) -> Result<T, Fault> {
     value.ok_or_else(|| Fault::null(argument))
@@ -16,7 +21,7 @@ pub fn text<'a>(argument: &'static str, value: Option<&'a [u8]>) -> Result<&'a s
 
 pub fn name(bytes: &[u8]) -> Option<&str> {
     // SAFETY: looks at the database's own state.
-    let utf8 = unsafe { pgrx::pg_sys::GetDatabaseEncoding() } == pgrx::pg_sys::pg_enc::PG_UTF8 as i32;
+    let utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;
     str::from_utf8(bytes).ok().filter(|text| utf8 || text.is_ascii())
 }
 
@@ -80,31 +85,42 @@ pub fn elements(argument: &'static str, value: &Option<Array<&[u8]>>) -> Result<
     Ok(array.iter().map(|element| element.map(<[u8]>::to_vec)).collect())
 }
 
-/// Microseconds of an interval, a month taken as 30 days; for bounds, not for calendars.
-pub fn micros(interval: &Interval) -> i128 {
-    const DAY: i128 = 86_400_000_000;
-    i128::from(interval.months()) * 30 * DAY
-        + i128::from(interval.days()) * DAY
-        + i128::from(interval.micros())
-}
-
-/// A length of time from 0 to 100 years.
-pub fn duration(argument: &'static str, value: Option<Interval>) -> Result<Interval, Fault> {
+/// What an interval stands for: from 0 to 100 years.
+pub fn duration(argument: &'static str, value: Option<Interval>) -> Result<Duration, Fault> {
     let value = required(argument, value)?;
-    if !is_finite(&value) || !(0..=CENTURY).contains(&micros(&value)) {
-        let rule = "It must be 0 or more and at most 100 years.";
-        return Err(Fault::new(argument, rule, "Give an interval such as '1 hour' or '7 days'."));
-    }
-    Ok(value)
+    length(&value)
+        .map_err(|rule| Fault::new(argument, rule, "Give an interval such as '1 hour' or '7 days'."))
 }
 
-/// Generous: by the calendar 100 years may be more days than `micros` counts.
-pub const CENTURY: i128 = 101 * 366 * 86_400_000_000;
+/// How long a new key is to live.
+pub fn lifetime(value: Interval) -> Result<Duration, Fault> {
+    let refused = |(rule, hint): (&'static str, &'static str)| Fault::new("lifetime", rule, hint);
+    let lifetime = length(&value)
+        .map_err(|rule| refused((rule, "Every key expires. Give an interval such as '90 days'.")))?;
+    lifetime.lifetime_fault().map_or(Ok(lifetime), |fault| Err(refused(fault)))
+}
 
-/// PostgreSQL 17 and later have infinite intervals, spelled as the extreme of every field.
-pub fn is_finite(value: &Interval) -> bool {
-    let fields = (value.months(), value.days());
-    fields != (i32::MAX, i32::MAX) && fields != (i32::MIN, i32::MIN)
+pub fn length(value: &Interval) -> Result<Duration, &'static str> {
+    Duration::new(value.months(), value.days(), value.micros())
+}
+
+/// Text as the input of an interval reads it.
+pub fn interval(text: &str) -> Result<Duration, &'static str> {
+    const FORM: &str = "It must be an interval such as \"30 days\", \"8760h\" or \"1 year 6 months\".";
+    const MALFORMED: [PgSqlErrorCode; 3] = [
+        PgSqlErrorCode::ERRCODE_INVALID_DATETIME_FORMAT,
+        PgSqlErrorCode::ERRCODE_DATETIME_FIELD_OVERFLOW,
+        PgSqlErrorCode::ERRCODE_INTERVAL_FIELD_OVERFLOW,
+    ];
+    let text = CString::new(text).map_err(|_| FORM)?;
+    let args = [text.as_c_str().into_datum(), pg_sys::InvalidOid.into_datum(), (-1i32).into_datum()];
+    // SAFETY: the arguments of the input function, which holds nothing when it fails, so that the error can be dropped.
+    let read = || unsafe { direct_function_call::<Interval>(pg_sys::interval_in, &args) };
+    let value = MALFORMED
+        .into_iter()
+        .fold(PgTryBuilder::new(AssertUnwindSafe(read)), |builder, code| builder.catch_when(code, |_| None))
+        .execute();
+    length(&value.ok_or(FORM)?)
 }
 
 /// The plain form 8-4-4-4-12 of hexadecimal digits.

@@ -5,7 +5,8 @@
 
 use crate::error::Failure;
 use crate::own::Own;
-use pgrx::datum::DatumWithOid;
+use keywright_core::duration::Duration;
+use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{FromDatum, IntoDatum, PgBuiltInOids, PgLogLevel, pg_sys};
 use std::cell::{Cell, RefCell};
@@ -130,6 +131,15 @@ pub fn owned_text(bytes: &[u8]) -> Arg<'static> {
 pub fn time<'a>(moment: pg_sys::TimestampTz) -> Arg<'a> {
     // SAFETY: timestamptz is passed by value as the same 64-bit number.
     unsafe { DatumWithOid::new(moment, PgBuiltInOids::TIMESTAMPTZOID.value()) }
+}
+
+pub fn interval<'a>(duration: Duration) -> Arg<'a> {
+    as_interval(duration).into()
+}
+
+pub fn as_interval(duration: Duration) -> Interval {
+    let (months, days, micros) = duration.parts();
+    Interval::new(months, days, micros).unwrap_or_else(|_| unreachable!("no part is negative"))
 }
 
 /// Runs a statement that only reads. Writes nothing and takes no row lock.

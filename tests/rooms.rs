@@ -59,7 +59,10 @@ pub fn fill(client: &mut Client) -> Vec<(String, bool)> {
     token(client, &format!("rotate_api_key('{}', '1 hour')", &rotated[4..14]));
     let revoked = token(client, "mint_api_key('alice', 'revoked')");
     client.batch_execute(&format!("SELECT keywright.revoke_api_key('{}', 'gone')", &revoked[4..14])).unwrap();
-    token(client, "mint_api_key('alice', 'expired', lifetime => '1 millisecond')");
+    token(client, "mint_api_key('alice', 'expired')");
+    client
+        .batch_execute("UPDATE keywright.api_keys SET expires_at = clock_timestamp() WHERE name = 'expired'")
+        .unwrap();
     token(client, "mint_api_key('bob', 'suspended')");
     token(client, "mint_api_key('carol', 'deleted')");
     client.batch_execute("SELECT keywright.suspend_user('bob'), keywright.delete_user('carol')").unwrap();

@@ -7,6 +7,7 @@ pub mod allow_list;
 pub mod alphabet;
 pub mod authenticator;
 pub mod digest;
+pub mod duration;
 pub mod list;
 pub mod manifest;
 pub mod name;

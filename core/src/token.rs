@@ -61,6 +61,14 @@ impl std::fmt::Debug for ApiKey<'_> {
     }
 }
 
+/// A token as its holder has stored it: without white space at either end, which is the store's; nothing when nothing is left.
+pub fn stored(token: &[u8]) -> Option<&[u8]> {
+    let blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0x0b;
+    let from = token.iter().position(|byte| !blank(byte))?;
+    let to = token.iter().rposition(|byte| !blank(byte))?;
+    Some(&token[from..=to])
+}
+
 /// A gateway key as presented.
 #[derive(Clone, Copy)]
 pub struct GatewayKey<'a> {

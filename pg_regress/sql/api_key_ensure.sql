@@ -38,8 +38,8 @@ SELECT keywright.expire_api_key(substr(:'f_token', 5, 10));
 SELECT token, outcome, reason FROM keywright.ensure_api_key('carol', 'ci', :'f_token') \gset g_
 SELECT :'g_outcome' AS outcome, :'g_reason' AS reason;
 -- expiring: no more than renew_before is left.
-SELECT outcome, reason FROM keywright.ensure_api_key('carol', 'ci', :'g_token', lifetime => '30 days', renew_before => '6 days');
-SELECT token, outcome, reason FROM keywright.ensure_api_key('carol', 'ci', :'g_token', lifetime => '30 days', renew_before => '8 days') \gset h_
+SELECT outcome, reason FROM keywright.ensure_api_key('carol', 'ci', :'g_token', lifetime => '120 days', renew_before => '89 days');
+SELECT token, outcome, reason FROM keywright.ensure_api_key('carol', 'ci', :'g_token', lifetime => '120 days', renew_before => '91 days') \gset h_
 SELECT :'h_outcome' AS outcome, :'h_reason' AS reason;
 -- scopes-changed and allow-list-changed.
 SELECT token, outcome, reason FROM keywright.ensure_api_key('carol', 'ci', :'h_token', '{project:read}') \gset i_
@@ -108,7 +108,7 @@ SELECT outcome FROM keywright.ensure_api_key('dave', 'managed', :'managed', mana
 SELECT * FROM public.refusal($$SELECT keywright.ensure_api_key('dave', 'managed', managed_by => 'plane-b')$$);
 SELECT * FROM public.refusal($$SELECT keywright.ensure_api_key('dave', 'managed')$$);
 -- Malformed arguments; a failure is an error, never a rotation.
-SELECT * FROM public.refusal($$SELECT keywright.ensure_api_key('dave', 'x', renew_before => '7 days')$$);
+SELECT * FROM public.refusal($$SELECT keywright.ensure_api_key('dave', 'x', renew_before => '90 days')$$);
 SELECT * FROM public.refusal($$SELECT keywright.ensure_api_key('dave', 'x', renew_before => '-1 second')$$);
 SELECT * FROM public.refusal($$SELECT keywright.ensure_api_key('dave', 'x', renew_before => NULL)$$);
 SELECT * FROM public.refusal($$SELECT keywright.ensure_api_key('dave', 'x', lifetime => '0')$$);

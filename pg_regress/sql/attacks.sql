@@ -337,7 +337,7 @@ SELECT code, message FROM unnest(ARRAY['project:p1', 'project:p2', 'project:nowh
 -- 11. Get more by rotating (KeyHippo: claims gone, and expiry in a hundred years).
 SET SESSION AUTHORIZATION regress_keywright_issuer;
 BEGIN;
-SELECT key_id AS successor, expires_at - clock_timestamp() <= '7 days' AS no_longer FROM keywright.rotate_api_key(:'bobs_id', '1 hour') \gset
+SELECT key_id AS successor, expires_at - clock_timestamp() <= '90 days' AS no_longer FROM keywright.rotate_api_key(:'bobs_id', '1 hour') \gset
 SELECT :'no_longer' AS no_longer;
 SELECT state, name, scopes, allow_list FROM keywright.list_api_keys('bob') ORDER BY created_at;
 ROLLBACK;

@@ -49,7 +49,7 @@ SELECT token FROM keywright.ensure_operator_access('default', 'capped', prefix =
 RESET SESSION AUTHORIZATION;
 SET keywright.max_api_key_lifetime = '90d';
 SET SESSION AUTHORIZATION regress_keywright_reconciler;
-SELECT * FROM keywright.ensure_operator_access('default', 'capped', :'capped_token', prefix => 'regress-operator-');
+SELECT outcome FROM keywright.ensure_operator_access('default', 'capped', :'capped_token', prefix => 'regress-operator-');
 SELECT outcome, expires_at < now() + interval '91 days' AS within FROM keywright.ensure_operator_access('default', 'capped', :'capped_token', lifetime => '90 days', renew_before => '30 days', prefix => 'regress-operator-');
 RESET SESSION AUTHORIZATION;
 RESET keywright.max_api_key_lifetime;

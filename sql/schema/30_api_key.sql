@@ -168,7 +168,7 @@ COMMENT ON FUNCTION keywright._mint_api_key(text, text, text[], text[], interval
 
 CREATE FUNCTION keywright.mint_api_key(
   username text, name text, scopes text[] DEFAULT '{all}', allow_list text[] DEFAULT '{*:*}',
-  lifetime interval DEFAULT '7 days', managed_by text DEFAULT NULL,
+  lifetime interval DEFAULT '90 days', managed_by text DEFAULT NULL,
   OUT key_id text, OUT token text, OUT expires_at timestamptz)
 RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -188,7 +188,7 @@ END
 $$;
 COMMENT ON FUNCTION keywright.mint_api_key(text, text, text[], text[], interval, text) IS
 'Mints (creates) a new API key. The token is in the result and nowhere else; it can not be shown again.
-Arguments: username (the owner); name (1 to 64 lower case letters, digits and single dashes, unique per user among live keys); scopes (registered scopes, and permissions type:action with a registered type, * on either side for any; 1 to 128); allow_list (entries type:id with a registered type, * on either side for any; 1 to 128); lifetime (more than 0, at most 100 years and keywright.max_api_key_lifetime); managed_by (the calling reconciler; null: none).
+Arguments: username (the owner); name (1 to 64 lower case letters, digits and single dashes, unique per user among live keys); scopes (registered scopes, and permissions type:action with a registered type, * on either side for any; 1 to 128); allow_list (entries type:id with a registered type, * on either side for any; 1 to 128); lifetime (an interval of at least 1 minute and at most 100 years, no part of it negative; under keywright.max_api_key_lifetime a year counts 365 days and a month 30, and no key lives longer than that); managed_by (the calling reconciler; null: none).
 Result: key_id; token (43 characters, or 33 while keywright.api_key_brand is empty); expires_at.
 Errors: 23514 api_keys_name_check; 23505 api_keys_name_idx; 22023 malformed argument, with the nearest registered scope or type; 42704 no such user; 55000 the user is suspended.
 Example: SELECT key_id, token FROM keywright.mint_api_key(''ada'', ''ci'', scopes => ''{project:read}'', lifetime => ''90 days'');';
@@ -211,7 +211,7 @@ COMMENT ON FUNCTION keywright._mint_api_keys(text[], text[], text[], text[], int
 -- The work_mem keeps the tokens in memory: a longer result would be written to a temporary file.
 CREATE FUNCTION keywright.mint_api_keys(
   usernames text[], names text[], scopes text[] DEFAULT '{all}', allow_list text[] DEFAULT '{*:*}',
-  lifetime interval DEFAULT '7 days', managed_by text DEFAULT NULL,
+  lifetime interval DEFAULT '90 days', managed_by text DEFAULT NULL,
   OUT ordinality bigint, OUT username text, OUT name text, OUT key_id text, OUT token text, OUT expires_at timestamptz)
 RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER ROWS 1000
@@ -295,7 +295,7 @@ COMMENT ON FUNCTION keywright._ensure_api_key(text, text, text, text[], text[], 
 
 CREATE FUNCTION keywright.ensure_api_key(
   username text, name text, existing_token text DEFAULT NULL, scopes text[] DEFAULT '{all}',
-  allow_list text[] DEFAULT '{*:*}', lifetime interval DEFAULT '7 days', renew_before interval DEFAULT '0',
+  allow_list text[] DEFAULT '{*:*}', lifetime interval DEFAULT '90 days', renew_before interval DEFAULT '0',
   managed_by text DEFAULT NULL,
   OUT key_id text, OUT token text, OUT outcome text, OUT reason text, OUT expires_at timestamptz)
 RETURNS SETOF record
@@ -310,8 +310,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION keywright.ensure_api_key(text, text, text, text[], text[], interval, interval, text) IS
-'Makes sure that whoever calls holds a live key of this name: keeps the token it is handed when it is this user''s live key of that name with these scopes and allow-list and more than renew_before left; otherwise mints a successor and revokes what went before, in one transaction. A rotation first waits 0.1 seconds, so that calls made at the same moment are seen as such.
-Arguments: as for mint_api_key; existing_token (what the caller has stored; null or empty: nothing); renew_before (rotate when no more than this is left; shorter than lifetime).
+'Makes sure that whoever calls holds a live key of this name: keeps the token it is handed when it is this user''s live key of that name with these scopes and allow-list and more than renew_before left; otherwise mints a successor and revokes what went before, in one transaction. While other sessions are connected to the database, a call that mints waits 0.1 seconds first, so that calls made at the same moment are seen as such.
+Arguments: as for mint_api_key; existing_token (what the caller has stored, white space around it does not count; null or empty: nothing); renew_before (rotate when no more than this is left; shorter than lifetime in any month and year). A key that is kept is not judged by lifetime.
 Result: key_id; token (the one to use from now on; null when the outcome is concurrent); outcome kept (nothing was written), minted, rotated, or concurrent (another call for the same key minted while this one ran: read your store again and call again later); reason: null for kept, else missing, malformed, unknown, wrong-user, wrong-name, revoked, superseded, expired, scopes-changed, allow-list-changed or expiring; expires_at.
 Errors: 23514 api_keys_name_check; 22023 malformed argument; 42704 no such user; 55000 the user is suspended; 42710 the key belongs to another manager.
 Example: SELECT token, outcome, reason FROM keywright.ensure_api_key(''ada'', ''laptop'', :''token'', lifetime => ''90 days'', renew_before => ''14 days'');';
@@ -407,7 +407,7 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg
 AS 'MODULE_PATHNAME', 'rotate_api_key_wrapper';
 COMMENT ON FUNCTION keywright.rotate_api_key(text, interval, text) IS
 'Mints a successor with the same name, scopes, allow-list and lifetime, capped by keywright.max_api_key_lifetime.
-Arguments: key_id (the key to replace; it must be live); grace (how long the old token lives on, 0 or more; never past its own expiry); username (whose key it is: another''s is not there; null: anybody''s).
+Arguments: key_id (the key to replace; it must be live); grace (how long the old token lives on, 0 to 100 years, no part of it negative; never past its own expiry); username (whose key it is: another''s is not there; null: anybody''s).
 Result: key_id, token and expires_at of the successor; predecessor_id; predecessor_expires_at (when the old token dies).
 Errors: 22023 malformed argument; 42704 no such key; 55000 the key is revoked, superseded or expired, or its owner suspended.
 Example: SELECT token, predecessor_expires_at FROM keywright.rotate_api_key(:''key_id'', grace => ''1 hour'');';
@@ -438,7 +438,7 @@ CREATE FUNCTION keywright.revoke_leaked_api_key(token text) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'revoke_leaked_api_key_wrapper';
 COMMENT ON FUNCTION keywright.revoke_leaked_api_key(text) IS
-'Revokes the key whose token was found in the wild; the reason is set to leaked. Both id and secret must be right.
+'Revokes the key whose token was found in the wild; the reason is set to leaked. Both id and secret must be right; white space around the token does not count.
 Result: true when something changed; false when the token is no key, or its key was revoked already (RFC 7009: no error).
 Errors: none of its own, whatever the token.
 Example: SELECT keywright.revoke_leaked_api_key(:''token'');';
@@ -495,7 +495,7 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalo
 AS 'MODULE_PATHNAME', 'purge_api_keys_wrapper';
 COMMENT ON FUNCTION keywright.purge_api_keys(interval, integer) IS
 'Deletes keys that expired or were revoked longer than retention ago, one batch a call.
-Arguments: retention (0 or more); batch (the most rows to delete, 1 to 1000000). Keys that another session holds are left for the next call.
+Arguments: retention (0 to 100 years, no part of it negative); batch (the most rows to delete, 1 to 1000000). Keys that another session holds are left for the next call.
 Result: the number of keys deleted.
 Errors: 22023 malformed argument.
 Example: SELECT keywright.purge_api_keys(''30 days'');';

@@ -185,8 +185,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION keywright.ensure_gateway_key(text, text, text) IS
-'Makes sure that whoever calls holds the live gateway key of this name: keeps the token it is handed when it is, otherwise mints a successor and ends what went before, in one transaction. A rotation first waits 0.1 seconds, as that of ensure_api_key does.
-Arguments: name (as for mint_gateway_key); existing_token (what the caller has stored; null or empty: nothing); managed_by (the calling reconciler; null: none).
+'Makes sure that whoever calls holds the live gateway key of this name: keeps the token it is handed when it is, otherwise mints a successor and ends what went before, in one transaction. A call that mints first waits 0.1 seconds, as that of ensure_api_key does.
+Arguments: name (as for mint_gateway_key); existing_token (what the caller has stored, white space around it does not count; null or empty: nothing); managed_by (the calling reconciler; null: none).
 Result: gateway_key_id; name; secret_prefix; token (the one to use from now on; null when the outcome is concurrent); outcome kept (nothing was written), minted, rotated or concurrent (another call for the same key minted while this one ran: read your store again and call again later); reason: null for kept, else missing, malformed, unknown, wrong-name or superseded; created_at.
 Errors: 23514 gateway_keys_name_check; 22023 malformed argument; 42710 the key belongs to another manager.
 Example: SELECT token, outcome, reason FROM keywright.ensure_gateway_key(''edge-1'', :''token'');';
@@ -200,7 +200,7 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg
 AS 'MODULE_PATHNAME', 'rotate_gateway_key_wrapper';
 COMMENT ON FUNCTION keywright.rotate_gateway_key(text, interval) IS
 'Mints a successor of the same name.
-Arguments: name; grace (how long the old token lives on, 0 or more).
+Arguments: name; grace (how long the old token lives on, 0 to 100 years, no part of it negative).
 Result: as mint_gateway_key, then predecessor_id and predecessor_expires_at (when the old token dies, and heartbeats of its id with it).
 Errors: 22023 malformed argument; 42704 no such key.
 Example: SELECT token, predecessor_expires_at FROM keywright.rotate_gateway_key(''edge-1'', grace => ''1 hour'');';

@@ -12,7 +12,7 @@ Example: SELECT keywright.operator_key_name(''default'', ''coder'');';
 
 CREATE FUNCTION keywright.ensure_operator_access(
   namespace text, name text, existing_token text DEFAULT NULL, lifetime interval DEFAULT '365 days',
-  renew_before interval DEFAULT '30 days', prefix text DEFAULT 'coder-k8s-operator-',
+  renew_before interval DEFAULT NULL, prefix text DEFAULT 'coder-k8s-operator-',
   OUT user_id uuid, OUT key_id text, OUT key_name text, OUT token text, OUT outcome text, OUT reason text,
   OUT expires_at timestamptz)
 RETURNS SETOF record
@@ -27,13 +27,14 @@ BEGIN
   SELECT k.key_id, k.token, k.outcome, k.reason, k.expires_at
     INTO key_id, token, outcome, reason, expires_at
     FROM keywright.ensure_api_key(
-      username, key_name, btrim(existing_token, E' \t\r\n'), lifetime => lifetime, renew_before => renew_before) AS k;
+      username, key_name, existing_token, lifetime => lifetime,
+      renew_before => coalesce(renew_before, least(interval '30 days', lifetime / 10))) AS k;
   RETURN NEXT;
 END
 $$;
 COMMENT ON FUNCTION keywright.ensure_operator_access(text, text, text, interval, interval, text) IS
 'Everything the operator of a control plane needs, in one call: the system user, its standing in every organization, and a live key of its own. A reconciler calls it each time with the token it has stored, and stores the one it gets back. Nothing is written when nothing has to change.
-Arguments: namespace and name of the control plane; existing_token (what is stored; null, empty or anything: white space around it does not count); lifetime of a new key; renew_before (rotate when no more than this is left); prefix (the username and a dash; control planes with the same one share the user, and never a key).
+Arguments: namespace and name of the control plane; existing_token (what is stored; null, empty or anything: white space around it does not count); lifetime of a new key; renew_before (rotate when no more than this is left; null: 30 days, or a tenth of lifetime if that is less); prefix (the username and a dash; control planes with the same one share the user, and never a key).
 Result: user_id; key_id; key_name; token (the one to use from now on; null when the outcome is concurrent); outcome and reason as for ensure_api_key; expires_at.
 Errors: 22023 malformed argument; 42710 the user is human or a service, or belongs to another manager.
 Example: SELECT token, outcome, reason FROM keywright.ensure_operator_access(''default'', ''coder'', existing_token => :''token'');';

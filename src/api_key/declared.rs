@@ -5,33 +5,11 @@ use super::mint::{expiry, new_token};
 use crate::error::Failure;
 use crate::{clock, spi};
 use keywright_core::manifest;
+use keywright_core::manifest::Held;
 use keywright_core::manifest::state::{ApiKey, KeyName, Owner, Verdict};
-use keywright_core::manifest::{Duration, Held};
 use keywright_core::secret::Secret;
-use pgrx::datum::{Interval, Uuid};
+use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
 use pgrx::pg_sys;
-use std::collections::HashMap;
-
-pub fn interval(duration: Duration) -> Interval {
-    Interval::new(duration.months, duration.days, duration.micros)
-        .unwrap_or_else(|_| unreachable!("a duration has one sign"))
-}
-
-/// When keys minted now would expire, by their lifetimes; or why one would not.
-pub fn expiries(
-    lifetimes: impl Iterator<Item = Duration>,
-) -> HashMap<(i32, i32, i64), Result<pg_sys::TimestampTz, Failure<'static>>> {
-    let now = clock::now();
-    let mut known = HashMap::new();
-    for lifetime in lifetimes {
-        known.entry(field(lifetime)).or_insert_with(|| expiry(interval(lifetime), now));
-    }
-    known
-}
-
-pub fn field(lifetime: Duration) -> (i32, i32, i64) {
-    (lifetime.months, lifetime.days, lifetime.micros)
-}
 
 /// The keys that hold a name: those of these users, by their ids, and those of a manager.
 pub fn find(users: Vec<Uuid>, manager: Option<&str>) -> Vec<(KeyName, ApiKey)> {
@@ -43,26 +21,24 @@ pub fn find(users: Vec<Uuid>, manager: Option<&str>) -> Vec<(KeyName, ApiKey)> {
         SELECT k.key_id, u.username, k.name, k.scopes, k.allow_list, k.expires_at, k.managed_by
           FROM keywright.api_keys AS k JOIN keywright.users AS u ON u.user_id = k.user_id
          WHERE k.managed_by = $1 AND k.revoked_at IS NULL AND k.superseded_at IS NULL"#;
-    let now = clock::now();
     let mut found = match users.is_empty() {
         true => Vec::new(),
-        false => spi::read_once(HELD, &[users.into()], |row| from_row(row, now)),
+        false => spi::read_once(HELD, &[users.into()], from_row),
     };
     if let Some(manager) = manager {
-        found.extend(spi::read_once(OWNED, &[manager.into()], |row| from_row(row, now)));
+        found.extend(spi::read_once(OWNED, &[manager.into()], from_row));
     }
     found
 }
 
-fn from_row(row: &spi::Row, now: pg_sys::TimestampTz) -> (KeyName, ApiKey) {
+fn from_row(row: &spi::Row) -> (KeyName, ApiKey) {
     let (username, name): (String, String) = (row.must(2), row.must(3));
-    let expires_at: pg_sys::TimestampTz = row.must(6);
     let key_name = KeyName::new(&username, &name);
     let found = ApiKey {
         id: row.must(1),
         scopes: row.must(4),
         allow_list: row.must(5),
-        left: expires_at.saturating_sub(now),
+        expires_at: row.must(6),
         owner: Owner { manager: row.get(7), built_in: false },
         username,
     };
@@ -76,8 +52,7 @@ pub fn in_grace(manager: &str) -> Vec<(KeyName, ApiKey)> {
           FROM keywright.api_keys AS k JOIN keywright.users AS u ON u.user_id = k.user_id
          WHERE k.managed_by = $1 AND k.revoked_at IS NULL AND k.superseded_at IS NOT NULL
            AND k.expires_at > pg_catalog.clock_timestamp()"#;
-    let now = clock::now();
-    spi::read_once(IN_GRACE, &[manager.into()], |row| from_row(row, now))
+    spi::read_once(IN_GRACE, &[manager.into()], from_row)
 }
 
 /// What is to be said of the token that the caller has stored.
@@ -117,16 +92,17 @@ pub fn mint(keys: &[New], manager: &str) -> Result<Option<Vec<Secret>>, Failure<
         INSERT INTO keywright.api_keys
                (key_id, user_id, name, hashed_secret, scopes, allow_list, lifetime, created_at, expires_at, managed_by)
         SELECT n.key_id, u.user_id, n.name, n.hashed_secret, n.scopes::text[], n.allow_list::text[], n.lifetime, $8,
-               ($8 AT TIME ZONE 'UTC' + n.lifetime) AT TIME ZONE 'UTC', $9
-          FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::interval[])
-               AS n (key_id, username, name, hashed_secret, scopes, allow_list, lifetime)
+               n.expires_at, $9
+          FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::interval[],
+                      $10::timestamptz[])
+               AS n (key_id, username, name, hashed_secret, scopes, allow_list, lifetime, expires_at)
           JOIN keywright.users AS u
             ON pg_catalog.lower(u.username) = n.username AND u.deleted_at IS NULL AND u.status = 'active'
         ON CONFLICT (user_id, name) WHERE revoked_at IS NULL AND superseded_at IS NULL DO NOTHING"#;
     let now = clock::now();
-    for (_, end) in expiries(keys.iter().map(|key| key.entry.lifetime)) {
-        end?;
-    }
+    let ends =
+        keys.iter().map(|key| expiry(key.entry.lifetime, now)?.try_into().map_err(|_| Failure::Contended));
+    let ends = ends.collect::<Result<Vec<TimestampWithTimeZone>, Failure>>()?;
     let minted = keys.iter().map(|_| new_token()).collect::<Result<Vec<_>, _>>()?;
     let text = |of: &dyn Fn(&New) -> String| -> Vec<String> { keys.iter().map(of).collect() };
     let ids: Vec<String> = minted.iter().map(|minted| minted.public.clone()).collect();
@@ -157,7 +133,7 @@ pub fn mint(keys: &[New], manager: &str) -> Result<Option<Vec<Secret>>, Failure<
     ];
     spi::count_once(END_GRACE, &args);
     let digests: Vec<Vec<u8>> = minted.iter().map(|minted| minted.digest.to_vec()).collect();
-    let lifetimes: Vec<Interval> = keys.iter().map(|key| interval(key.entry.lifetime)).collect();
+    let lifetimes: Vec<Interval> = keys.iter().map(|key| spi::as_interval(key.entry.lifetime)).collect();
     let args = [
         ids.into(),
         text(&|key| key.entry.username.to_ascii_lowercase()).into(),
@@ -168,6 +144,7 @@ pub fn mint(keys: &[New], manager: &str) -> Result<Option<Vec<Secret>>, Failure<
         lifetimes.into(),
         spi::time(now),
         manager.into(),
+        ends.into(),
     ];
     if spi::count_once(MINT, &args) != keys.len() as u64 {
         return Ok(None);

@@ -4,15 +4,15 @@
 //! the call queues behind others for the same key, and looks again. What it then finds tells whether
 //! somebody minted while it ran: that one holds the live token, and minting again would kill it.
 
-use super::declared::interval;
 use super::mint::{self, Wanted};
 use crate::error::{Failure, Fault};
 use crate::record::Record;
 use crate::user::{self, User};
 use crate::{args, clock, spi};
 use keywright_core::digest;
+use keywright_core::duration::Duration;
 use keywright_core::manifest::{self, state};
-use keywright_core::token::ApiKey;
+use keywright_core::token::{ApiKey, stored};
 use pgrx::datum::{Array, Interval, Uuid};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, pg_extern, pg_sys};
@@ -22,8 +22,18 @@ use pgrx::{IntoDatum, pg_extern, pg_sys};
 struct Holder {
     key_id: String,
     created_at: pg_sys::TimestampTz,
-    own: bool,
+    xmin: pg_sys::TransactionId,
     manager: Option<String>,
+}
+
+impl Holder {
+    fn is_own(&self) -> bool {
+        spi::is_own(self.xmin)
+    }
+
+    fn came_up_since(&self, started: pg_sys::TimestampTz) -> bool {
+        !self.is_own() && clock::came_up_since(started, self.created_at, self.xmin)
+    }
 }
 
 /// What is to be said of the token that was handed in.
@@ -37,7 +47,7 @@ struct Call<'a> {
     user: User,
     wanted: Wanted<'a>,
     existing: Option<&'a [u8]>,
-    renew_before: Interval,
+    renew_before: Duration,
     started: pg_sys::TimestampTz,
 }
 
@@ -55,11 +65,11 @@ fn ensure_api_key(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Record, ErrorReport> {
     let started = clock::call_started();
+    let lifetime = args::lifetime(args::required("lifetime", lifetime)?);
     let wanted = Wanted::new(name, &scopes, &allow_list, lifetime, managed_by)?;
-    let renew_before = require_renew_before(renew_before, &wanted.lifetime)?;
-    wanted.expires_at(clock::now())?;
+    let renew_before = require_renew_before(renew_before, wanted.lifetime)?;
     let user = user::find(args::required("username", username)?)?;
-    let existing = existing_token.filter(|token| !token.is_empty());
+    let existing = existing_token.and_then(stored);
     let call = Call { user, wanted, existing, renew_before, started };
     let outcome = call.run()?;
     Ok(Record::new(fcinfo, &outcome))
@@ -78,15 +88,15 @@ pub fn judge(
         name: entry.name.as_bytes(),
         scopes: entry.scopes.clone(),
         allow_list: entry.allow_list.clone(),
-        lifetime: interval(entry.lifetime),
+        lifetime: entry.lifetime,
         managed_by: None,
     };
-    let renew_before = interval(entry.renew_before.unwrap_or_default());
+    let renew_before = entry.renew_before.unwrap_or_default();
     let call = Call { user, wanted, existing: token, renew_before, started };
     Ok(match call.verdict() {
         Verdict::Keep { .. } => state::Verdict::Keep,
         Verdict::Replace { reason } => match call.holder() {
-            Some(holder) if !holder.own && holder.created_at >= started => state::Verdict::Concurrent,
+            Some(holder) if holder.came_up_since(started) => state::Verdict::Concurrent,
             _ => state::Verdict::Replace(reason),
         },
     })
@@ -122,7 +132,7 @@ impl Call<'_> {
     fn somebody_minted(&self, before: Option<&Holder>, now: Option<&Holder>) -> bool {
         now.is_some_and(|now| {
             let new = before.is_none_or(|before| before.key_id != now.key_id);
-            !now.own && (new || now.created_at >= self.started)
+            !now.is_own() && (new || now.came_up_since(self.started))
         })
     }
 
@@ -134,7 +144,7 @@ impl Call<'_> {
             return Err(Failure::OtherManager { what, manager: manager.to_owned() }.into());
         }
         let had_one = self.was_there();
-        if had_one && holder.as_ref().is_none_or(|holder| !holder.own) {
+        if holder.as_ref().is_none_or(|holder| !holder.is_own()) {
             clock::gather();
         }
         let minted = mint::new_token()?;
@@ -180,7 +190,7 @@ impl Call<'_> {
         spi::read(HOLDER, &self.name_args(), |row| Holder {
             key_id: row.must(1),
             created_at: row.must(2),
-            own: spi::is_own(row.must(3)),
+            xmin: row.must(3),
             manager: row.get(4),
         })
         .pop()
@@ -287,7 +297,7 @@ impl Key {
             (expired, "expired"),
             (!self.same_scopes, "scopes-changed"),
             (!self.same_allow_list, "allow-list-changed"),
-            (self.expires_at <= clock::after(now, call.renew_before), "expiring"),
+            (self.expires_at <= call.renew_before.after(now), "expiring"),
         ]
         .into_iter()
         .find_map(|(applies, reason)| applies.then_some(reason))
@@ -299,13 +309,13 @@ fn concurrent(holder: Option<Holder>) -> Columns {
     [key_id.into_datum(), None, "concurrent".into_datum(), None, None]
 }
 
-/// 0 or more, and shorter than the lifetime, or every call would rotate.
+/// 0 or more, and shorter than the lifetime in any month and year, or every call would rotate.
 fn require_renew_before(
     renew_before: Option<Interval>,
-    lifetime: &Interval,
-) -> Result<Interval, Failure<'static>> {
+    lifetime: Duration,
+) -> Result<Duration, Failure<'static>> {
     let renew_before = args::duration("renew_before", renew_before)?;
-    if args::micros(&renew_before) >= args::micros(lifetime) {
+    if !renew_before.is_always_shorter_than(lifetime) {
         let rule = "It must be shorter than lifetime, or every call would rotate.";
         return Err(Fault::new("renew_before", rule, "Ask for a longer lifetime, or renew later.").into());
     }

@@ -9,12 +9,12 @@ use crate::error::{Failure, Fault};
 use crate::user::{self, User};
 use crate::{audit, clock, settings, spi};
 use keywright_core::digest;
-use pgrx::datum::{Array, Interval, Uuid};
+use keywright_core::duration::{CENTURY, Duration};
+use pgrx::datum::{Array, Uuid};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{pg_extern, pg_sys};
 
 const DAY: i64 = 86_400_000_000;
-const CENTURY: i64 = 36_525 * DAY;
 
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments, reason = "those of the SQL function")]
@@ -39,10 +39,8 @@ fn import_api_key(
     faults.sift(require_digest(digest, key_id.unwrap_or_default()));
     let times = require_expiry(expires_at, now, cap)
         .and_then(|()| require_creation(created_at, expires_at, now))
-        .map(|()| between(created_at, expires_at));
-    // Any lifetime does for the look at the rest.
-    let lifetime = faults.sift(times).unwrap_or_else(|| between(0, DAY));
-    let wanted = faults.sift_all(Wanted::new(name, &scopes, &allow_list, Some(lifetime), None))?;
+        .and_then(|()| between(created_at, expires_at));
+    let wanted = faults.sift_all(Wanted::new(name, &scopes, &allow_list, times, None))?;
     let (Some(key_id), Some(wanted)) = (key_id, wanted) else {
         return Err(Failure::from(faults).into());
     };
@@ -101,7 +99,7 @@ impl Key<'_> {
             self.digest.into(),
             self.wanted.scopes.clone().into(),
             self.wanted.allow_list.clone().into(),
-            self.wanted.lifetime.into(),
+            spi::interval(self.wanted.lifetime),
             spi::time(self.created_at),
             spi::time(self.expires_at),
         ];
@@ -151,8 +149,7 @@ fn require_creation(
 }
 
 /// As days and what is left of one. Both moments are less than a century apart.
-fn between(from: pg_sys::TimestampTz, to: pg_sys::TimestampTz) -> Interval {
+fn between(from: pg_sys::TimestampTz, to: pg_sys::TimestampTz) -> Result<Duration, Fault> {
     let micros = to - from;
-    Interval::new(0, (micros / DAY) as i32, micros % DAY)
-        .unwrap_or_else(|_| unreachable!("a duration has one sign"))
+    Duration::new(0, (micros / DAY) as i32, micros % DAY).map_err(|rule| Fault::new("expires_at", rule, ""))
 }

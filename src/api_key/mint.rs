@@ -1,11 +1,13 @@
 //! mint_api_key, and the insertion every new key goes through.
 
 use crate::args::Faults;
+use crate::clock::Moment;
 use crate::error::{Failure, Fault};
 use crate::record::Record;
 use crate::user::{self, User};
 use crate::{args, clock, settings, spi};
 use keywright_core::alphabet::OperatingSystem;
+use keywright_core::duration::{CENTURY, Duration};
 use keywright_core::text::Kind;
 use keywright_core::token::{self, Minted};
 use keywright_core::{allow_list, scope};
@@ -19,7 +21,7 @@ pub struct Wanted<'a> {
     pub name: &'a [u8],
     pub scopes: Vec<String>,
     pub allow_list: Vec<String>,
-    pub lifetime: Interval,
+    pub lifetime: Duration,
     pub managed_by: Option<&'a [u8]>,
 }
 
@@ -28,12 +30,11 @@ impl<'a> Wanted<'a> {
         name: Option<&'a [u8]>,
         scopes: &Option<Array<&[u8]>>,
         allow_list: &Option<Array<&[u8]>>,
-        lifetime: Option<Interval>,
+        lifetime: Result<Duration, Fault>,
         managed_by: Option<&'a [u8]>,
     ) -> Result<Self, Failure<'static>> {
         let (scopes, allow_list) =
             (args::elements("scopes", scopes)?, args::elements("allow_list", allow_list)?);
-        let lifetime = args::required("lifetime", lifetime)?;
         let mut faults = Faults::default();
         let registry = crate::scope::registry();
         let scopes = faults
@@ -42,7 +43,7 @@ impl<'a> Wanted<'a> {
             allow_list::normalize(&allow_list, &registry)
                 .map_err(|list| Fault::list("allow_list", list, ALLOW_LIST)),
         );
-        let lifetime = faults.sift(require_lifetime(lifetime));
+        let lifetime = faults.sift(lifetime);
         let managed_by = faults.sift(args::words("managed_by", Kind::Manager, managed_by));
         let (Some(scopes), Some(allow_list), Some(lifetime), Some(managed_by)) =
             (scopes, allow_list, lifetime, managed_by)
@@ -58,18 +59,19 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// When a key of this lifetime minted now would expire, within the cap.
-pub fn expiry(lifetime: Interval, now: pg_sys::TimestampTz) -> Result<pg_sys::TimestampTz, Failure<'static>> {
-    const CENTURY: i64 = 36_525 * 86_400_000_000;
-    let end = clock::after(now, lifetime);
-    let rule = match settings::max_api_key_lifetime()? {
-        _ if end <= now || end - now > CENTURY => LIFETIME_RULE.into(),
-        Some(cap) if end - now > cap => {
-            format!("It must be at most {} seconds (keywright.max_api_key_lifetime).", cap / 1_000_000)
-        }
-        _ => return Ok(end),
-    };
-    Err(Fault::new("lifetime", rule, "Ask for another lifetime.").into())
+/// When a key of this lifetime minted now would expire, within the cap: a year is no more than 365 days of it and a month no more
+/// than 30, also where they are longer.
+pub fn expiry(lifetime: Duration, now: Moment) -> Result<Moment, Failure<'static>> {
+    let cap = settings::max_api_key_lifetime()?;
+    match cap.and_then(|cap| lifetime.fault_under(cap)) {
+        Some(rule) => Err(Fault::new("lifetime", rule, "Ask for another lifetime.").into()),
+        None => Ok(lifetime.after(now).min(latest(now, cap))),
+    }
+}
+
+/// No key that is minted now lives longer.
+pub fn latest(now: Moment, cap: Option<i64>) -> Moment {
+    now.saturating_add(cap.unwrap_or(CENTURY))
 }
 
 #[pg_extern(sql = false)]
@@ -83,6 +85,7 @@ fn mint_api_key(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Record, ErrorReport> {
     let username = args::required("username", username)?;
+    let lifetime = args::lifetime(args::required("lifetime", lifetime)?);
     let wanted = Wanted::new(name, &scopes, &allow_list, lifetime, managed_by)?;
     let now = clock::now();
     let expires_at = wanted.expires_at(now)?;
@@ -127,7 +130,7 @@ pub fn insert(
             minted.digest.as_slice().into(),
             wanted.scopes.clone().into(),
             wanted.allow_list.clone().into(),
-            wanted.lifetime.into(),
+            spi::interval(wanted.lifetime),
             spi::time(now),
             spi::time(expires_at),
             spi::text(wanted.managed_by),
@@ -153,13 +156,3 @@ pub fn release_expired(user: &User, name: &[u8], successor: &str, now: pg_sys::T
 
 const SCOPES: &str = "A scope is a registered name, such as all, or a permission type:action, such as project:read or project:*.";
 const ALLOW_LIST: &str = "An entry is type:id, such as project:p1, project:* or *:*.";
-
-const LIFETIME_RULE: &str = "It must be more than 0 and at most 100 years.";
-
-/// A first look, so that the sum with the clock is in range; `expires_at` has the last word.
-fn require_lifetime(lifetime: Interval) -> Result<Interval, Fault> {
-    if !args::is_finite(&lifetime) || !(1..=args::CENTURY).contains(&args::micros(&lifetime)) {
-        return Err(Fault::new("lifetime", LIFETIME_RULE, "Every key expires."));
-    }
-    Ok(lifetime)
-}

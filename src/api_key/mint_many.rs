@@ -31,6 +31,7 @@ fn mint_api_keys(
         return Err(Failure::from(Fault::new("names", rule, "Give as many names as usernames.")).into());
     }
     let rows = Rows::new(fcinfo);
+    let lifetime = args::lifetime(args::required("lifetime", lifetime)?);
     let wanted = Wanted::new(Some(b""), &scopes, &allow_list, lifetime, managed_by)?;
     if names.is_empty() {
         return Ok(rows);
@@ -130,7 +131,7 @@ impl Batch<'_> {
             digests.into(),
             self.wanted.scopes.clone().into(),
             self.wanted.allow_list.clone().into(),
-            self.wanted.lifetime.into(),
+            spi::interval(self.wanted.lifetime),
             spi::time(self.now),
             spi::time(self.expires_at),
             spi::text(self.wanted.managed_by),

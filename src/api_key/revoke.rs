@@ -7,7 +7,7 @@ use crate::manager::Claim;
 use crate::{args, spi, user};
 use keywright_core::digest;
 use keywright_core::text::Kind;
-use keywright_core::token::ApiKey;
+use keywright_core::token::{ApiKey, stored};
 use pgrx::datum::Uuid;
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -88,7 +88,7 @@ pub fn delete_named(username: &[u8], claim: Claim) -> Result<Option<Uuid>, Failu
 #[pg_extern(sql = false)]
 fn revoke_leaked_api_key(token: Option<&[u8]>) -> bool {
     const HASH: &str = "SELECT hashed_secret FROM keywright.api_keys WHERE key_id = $1";
-    let Some(presented) = token.and_then(ApiKey::parse) else { return false };
+    let Some(presented) = token.and_then(stored).and_then(ApiKey::parse) else { return false };
     let stored: Option<Vec<u8>> = spi::read(HASH, &[presented.id().into()], |row| row.must(1)).pop();
     stored.is_some_and(|stored| digest::matches(&presented.digest(), &stored))
         && revoke(presented.id(), Some(b"leaked"))

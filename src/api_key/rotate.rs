@@ -5,6 +5,7 @@ use crate::args::Faults;
 use crate::error::{Failure, Fault};
 use crate::record::Rows;
 use crate::{args, clock, settings, spi, user};
+use keywright_core::duration::Duration;
 use keywright_core::printable::is_hidden;
 use keywright_core::token::is_key_id;
 use pgrx::datum::Interval;
@@ -18,7 +19,7 @@ struct Predecessor {
     superseded_by: Option<String>,
     scopes: Vec<String>,
     allow_list: Vec<String>,
-    lifetime: Interval,
+    lifetime: Result<Duration, &'static str>,
     managed_by: Option<String>,
 }
 
@@ -42,17 +43,23 @@ fn rotate_api_key(
     let now = clock::now();
     old.require_live(key_id, now)?;
 
+    // A restore or a superuser may have written it.
+    let unfit = |rule: &str| Failure::NotLive {
+        key_id,
+        why: format!("Its lifetime is unfit for a successor. {rule}"),
+        hint: "Mint another key with keywright.mint_api_key.".into(),
+    };
     let wanted = Wanted {
         name: old.name.as_bytes(),
         scopes: old.scopes,
         allow_list: old.allow_list,
-        lifetime: old.lifetime,
+        lifetime: old.lifetime.map_err(unfit)?,
         managed_by: old.managed_by.as_deref().map(str::as_bytes),
     };
     // A cap that was lowered since must not keep anybody from rotating.
-    let longest = settings::max_api_key_lifetime()?.map_or(i64::MAX, |cap| now.saturating_add(cap));
-    let expires_at = clock::after(now, wanted.lifetime).min(longest);
-    let old_end = clock::after(now, grace).min(old.expires_at);
+    let latest = mint::latest(now, settings::max_api_key_lifetime()?);
+    let expires_at = wanted.lifetime.after(now).min(latest);
+    let old_end = grace.after(now).min(old.expires_at);
     let minted = mint::new_token()?;
     supersede(key_id, &minted.public, now, old_end);
     if !mint::insert(&user, &wanted, &minted, now, expires_at)? {
@@ -97,7 +104,7 @@ fn lock(key_id: &str) -> Option<Predecessor> {
         superseded_by: row.get(4),
         scopes: row.must(5),
         allow_list: row.must(6),
-        lifetime: row.must(7),
+        lifetime: args::length(&row.must(7)),
         managed_by: row.get(8),
     })
     .pop()

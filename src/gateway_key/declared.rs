@@ -28,7 +28,7 @@ pub fn verdict(entry: &manifest::GatewayKey, held: &Held, started: pg_sys::Times
         Ok(_) => Verdict::Keep,
         Err(reason) => match holder(entry.name.as_bytes()) {
             None => Verdict::Replace(if reason == "superseded" { reason } else { "missing" }),
-            Some(other) if !other.own && other.created_at >= started => Verdict::Concurrent,
+            Some(other) if other.came_up_since(started) => Verdict::Concurrent,
             Some(_) => Verdict::Replace(reason),
         },
     }

@@ -6,7 +6,7 @@ use crate::record::Record;
 use crate::{args, clock, spi};
 use keywright_core::digest;
 use keywright_core::text::Kind;
-use keywright_core::token::GatewayKey;
+use keywright_core::token::{GatewayKey, stored};
 use pgrx::datum::Uuid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, pg_extern, pg_sys};
@@ -34,7 +34,7 @@ fn ensure_gateway_key(
     let started = clock::call_started();
     let name = args::required("name", name)?;
     let managed_by = args::words("managed_by", Kind::Manager, managed_by)?;
-    let existing = existing_token.filter(|token| !token.is_empty());
+    let existing = existing_token.and_then(stored);
     let columns = ensure(name, existing, managed_by, started)?;
     Ok(Record::new(fcinfo, &columns))
 }
@@ -52,8 +52,8 @@ fn ensure(
     queue(name);
     let now = holder(name);
     if let Some(other) = &now
-        && !other.own
-        && (before.is_none_or(|before| before.id != other.id) || other.created_at >= started)
+        && !other.is_own()
+        && (before.is_none_or(|before| before.id != other.id) || other.came_up_since(started))
     {
         return Ok(concurrent(now));
     }
@@ -61,6 +61,9 @@ fn ensure(
         Ok(key) => Ok(kept(key, existing)),
         Err(reason) => {
             let rotated = now.is_some();
+            if now.as_ref().is_none_or(|now| !now.is_own()) {
+                clock::gather();
+            }
             let Some(new) = replace(name, managed_by, now)? else { return Ok(concurrent(holder(name))) };
             Ok([
                 new.id.into_datum(),
@@ -88,9 +91,6 @@ pub fn replace(
     }
     // Only the key that was found to hold the name gives it up: if another call's key has come up since, the
     // insertion finds the name taken and leaves that key alone.
-    if old.as_ref().is_some_and(|old| !old.own) {
-        clock::gather();
-    }
     let now = clock::now();
     if let Some(old) = &old {
         supersede(old.id, now, now);

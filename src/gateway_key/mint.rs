@@ -3,7 +3,7 @@
 use crate::error::Failure;
 use crate::lock::Lock;
 use crate::record::Record;
-use crate::{args, spi};
+use crate::{args, clock, spi};
 use keywright_core::alphabet::OperatingSystem;
 use keywright_core::text::Kind;
 use keywright_core::token::{self, Minted};
@@ -72,18 +72,21 @@ pub fn insert(name: &[u8], managed_by: Option<&[u8]>) -> Result<Option<New>, Fai
 pub struct Holder {
     pub id: Uuid,
     pub created_at: pg_sys::TimestampTz,
-    pub own: bool,
+    pub xmin: pg_sys::TransactionId,
     pub manager: Option<String>,
 }
 
 impl Holder {
+    pub fn is_own(&self) -> bool {
+        spi::is_own(self.xmin)
+    }
+
+    pub fn came_up_since(&self, started: pg_sys::TimestampTz) -> bool {
+        !self.is_own() && clock::came_up_since(started, self.created_at, self.xmin)
+    }
+
     fn from_row(row: &spi::Row) -> Holder {
-        Holder {
-            id: row.must(1),
-            created_at: row.must(2),
-            own: spi::is_own(row.must(3)),
-            manager: row.get(4),
-        }
+        Holder { id: row.must(1), created_at: row.must(2), xmin: row.must(3), manager: row.get(4) }
     }
 }
 

@@ -24,7 +24,7 @@ fn rotate_gateway_key(
     queue(name);
     let old = holder(name).ok_or_else(gone)?;
     let now = clock::now();
-    let end = clock::after(now, grace);
+    let end = grace.after(now);
     supersede(old.id, now, end);
     let stored_name = name.to_ascii_lowercase();
     // What replaces a key queues, so the name is free for us.

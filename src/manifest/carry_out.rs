@@ -256,7 +256,7 @@ impl Work<'_> {
         if keys.is_empty() {
             return Ok(());
         }
-        if keys.iter().any(|key| key.predecessor.is_some() && key.entry.existing_token.is_some()) {
+        if keys.iter().any(|key| key.entry.existing_token.is_some()) {
             clock::gather();
         }
         let minted = api_keys::mint(&keys, manager)?.ok_or(Failure::Contended)?;
@@ -266,6 +266,11 @@ impl Work<'_> {
 
     fn gateway_keys(&mut self, from: usize, steps: &[Step]) -> Done {
         let manager = self.manifest.manager.as_str();
+        let mints = |step: &Step| [Action::Mint, Action::Rotate].contains(&step.action);
+        let mut handed_in = entries(&self.manifest.gateway_keys, steps);
+        if handed_in.any(|(entry, step)| mints(step) && entry.existing_token.is_some()) {
+            clock::gather();
+        }
         for (place, (entry, step)) in (from..).zip(entries(&self.manifest.gateway_keys, steps)) {
             match step.action {
                 Action::Mint | Action::Rotate => {

@@ -97,7 +97,7 @@ fn read(json: AnyElement) -> Result<Declared, Failure<'static>> {
         let sentence = "It holds other characters than ASCII, which takes a database in UTF8.";
         return Err(refused(vec![Fault { path: "$".into(), sentence: sentence.into() }]));
     }
-    let (document, faults) = keywright_core::manifest::read_all(text);
+    let (document, faults) = keywright_core::manifest::read_all(text, args::interval);
     // Without its manager nothing can be said of the rest.
     let is_of_entry = |fault: &Fault| fault.path.contains('[');
     let Some(mut document) = document.filter(|_| faults.iter().all(is_of_entry)) else {

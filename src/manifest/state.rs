@@ -8,7 +8,7 @@ use crate::gateway_key::declared as gateway_keys;
 use crate::resource::declared as resources;
 use crate::role::declared as bindings;
 use crate::user::{self, declared as users};
-use crate::{args, spi};
+use crate::{args, clock, settings, spi};
 use keywright_core::manifest::plan::{Pruned, Refusal};
 use keywright_core::manifest::state::{Definition, KeyName, Owner, Place, ResourceType, State};
 use keywright_core::manifest::{Manifest, UserKind};
@@ -25,7 +25,10 @@ pub fn look(
     let mut refusals = Vec::new();
     let manager = manifest.prune.then_some(manifest.manager.as_str());
     let found = users::find(&usernames(manifest), manager);
+    let cap = if manifest.api_keys.is_empty() { None } else { settings::max_api_key_lifetime()? };
     let mut state = State {
+        now: clock::now(),
+        cap,
         types: types(),
         scopes: definitions(SCOPES),
         roles: definitions(ROLES),
@@ -62,7 +65,6 @@ pub fn look(
     refusals.extend(refused);
     standing(manifest, &mut state);
     verdicts(manifest, &mut state, started)?;
-    refusals.extend(lifetimes(manifest));
     refusals.extend(db_roles(manifest));
     if manifest.prune {
         needed(manifest, &mut state);
@@ -195,28 +197,6 @@ fn verdicts(manifest: &Manifest, state: &mut State, started: Moment) -> Result<(
         }
     }
     Ok(())
-}
-
-fn lifetimes(manifest: &Manifest) -> Vec<Refusal> {
-    let keys = || manifest.api_keys.iter().enumerate();
-    let expiries = api_keys::expiries(manifest.api_keys.iter().map(|entry| entry.lifetime));
-    let mut refused: HashMap<(i32, i32, i64), Refusal> = HashMap::new();
-    for (lifetime, expiry) in expiries {
-        if let Err(failure) = expiry {
-            refused.insert(lifetime, failure.refusal(String::new()));
-        }
-    }
-    if refused.is_empty() {
-        return Vec::new();
-    }
-    let about = |(at, refusal): (usize, &Refusal)| Refusal {
-        path: format!("$.api_keys[{at}].lifetime"),
-        ..refusal.clone()
-    };
-    keys()
-        .filter_map(|(at, entry)| Some((at, refused.get(&api_keys::field(entry.lifetime))?)))
-        .map(about)
-        .collect()
 }
 
 /// The Postgres roles that users act as must be there and have no power.

@@ -1,12 +1,13 @@
 //! What a manifest holds. The JSON Schema is made of these types and of their comments.
 
-use super::Duration;
 #[cfg(test)]
 use super::{MOST_DEFINITIONS, MOST_ENTRIES, schema as form};
 #[cfg(test)]
 use crate::MAX_ENTRIES;
+use crate::duration::Duration;
 use crate::resource;
 use crate::secret::Secret;
+use crate::token::stored;
 
 /// What a control plane wants to be there. A section that is absent is empty.
 #[derive(Debug, Clone, PartialEq)]
@@ -185,11 +186,12 @@ pub struct ApiKey {
     /// 1 to 128 entries type:id, * on either side for any: the resources it may be used on.
     #[cfg_attr(test, schemars(default = "default_allow_list", length(min = 1, max = MAX_ENTRIES)))]
     pub allow_list: Vec<String>,
-    /// How long a new key lives, such as "30 days": more than 0 and at most 100 years. Units are second, minute,
-    /// hour, day, week, month and year.
+    /// How long a new key lives, such as "30 days", "8760h" or "1 year 6 months", as an interval of PostgreSQL: at least
+    /// a minute and at most 100 years. A number without a unit is seconds.
     #[cfg_attr(test, schemars(default = "default_lifetime", with = "form::Duration"))]
     pub lifetime: Duration,
-    /// It is renewed when no more than this is left, such as "1 week": 0 or more and shorter than lifetime.
+    /// It is renewed when no more than this is left, such as "1 week": 0 or more and shorter than lifetime, however long
+    /// the months and years are.
     #[cfg_attr(test, schemars(default, with = "form::Duration"))]
     pub renew_before: Option<Duration>,
     /// The token that the caller has stored. Absent: whoever holds the live key, it is fine. Null or empty: the
@@ -219,11 +221,11 @@ pub enum Held {
 }
 
 impl Held {
-    /// The token in clear, to be compared and no more.
+    /// The token in clear without white space around it, to be compared and no more.
     pub fn token(&self) -> Option<&[u8]> {
         match self {
             Held::Nothing => None,
-            Held::Token(token) => Some(token.expose().as_bytes()),
+            Held::Token(token) => stored(token.expose().as_bytes()),
         }
     }
 }
@@ -265,7 +267,7 @@ pub(super) fn default_allow_list() -> Vec<String> {
 }
 
 pub(super) fn default_lifetime() -> Duration {
-    Duration { days: 7, ..Duration::default() }
+    Duration::of_days(90)
 }
 
 pub(super) fn default_schemas() -> Vec<String> {

@@ -1,11 +1,10 @@
 //! The manifest: everything a control plane wants to be there, in one JSON document.
 //!
-//! Reading one takes two steps. `read` needs no database: it finds every fault of form. `normalize` brings the
+//! Reading one takes two steps. `read` needs no database, but for the spelling of intervals: it finds every fault of form. `normalize` brings the
 //! lists into their one spelling, against what a database knows.
 
 mod check;
 mod document;
-mod duration;
 mod fault;
 mod json;
 mod object;
@@ -21,9 +20,8 @@ pub use document::{
     ApiKey, Authenticator, Binding, GatewayKey, Held, Manifest, Resource, ResourceType, Role, Scope, User,
     UserKind,
 };
-pub use duration::Duration;
 pub use fault::Fault;
-pub use read::{read, read_all};
+pub use read::{Interval, read, read_all};
 
 /// Most entries a section may have.
 pub const MOST_ENTRIES: usize = 100_000;

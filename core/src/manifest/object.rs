@@ -5,6 +5,7 @@
 
 use super::fault::{Fault, Path};
 use super::json::Json;
+use super::read::Interval;
 use crate::name::Rule;
 use crate::registry::nearest;
 use crate::text::Kind;
@@ -20,6 +21,7 @@ const MOST_IDENTIFIER: usize = 63;
 pub struct At<'a> {
     pub path: Path<'a>,
     pub faults: &'a mut Vec<Fault>,
+    pub interval: Interval,
 }
 
 impl At<'_> {
@@ -43,8 +45,11 @@ impl At<'_> {
 
     pub fn object<T>(&mut self, value: Json, read: impl FnOnce(&mut Object) -> T) -> Option<T> {
         let Json::Object(members) = value else { return self.must_be(&value, "an object") };
-        let mut object =
-            Object { at: At { path: self.path, faults: self.faults }, members, known: Vec::new() };
+        let mut object = Object {
+            at: At { path: self.path, faults: self.faults, interval: self.interval },
+            members,
+            known: Vec::new(),
+        };
         let entry = read(&mut object);
         object.refuse_unknown();
         Some(entry)
@@ -66,7 +71,7 @@ impl At<'_> {
         }
         let mut read_entry = |(index, entry)| {
             let path = Path::Index(&self.path, index);
-            read(index, entry, &mut At { path, faults: self.faults })
+            read(index, entry, &mut At { path, faults: self.faults, interval: self.interval })
         };
         let mut list = Vec::with_capacity(entries.len());
         list.extend(entries.into_iter().enumerate().filter_map(&mut read_entry));
@@ -90,7 +95,8 @@ impl<'a> Object<'a> {
     ) -> Option<T> {
         self.known.push(key);
         let value = self.take(key)?;
-        read(value, &mut At { path: Path::Key(&self.at.path, key), faults: self.at.faults })
+        let path = Path::Key(&self.at.path, key);
+        read(value, &mut At { path, faults: self.at.faults, interval: self.at.interval })
     }
 
     pub fn required<T>(
@@ -134,7 +140,7 @@ impl<'a> Object<'a> {
     ) -> Vec<T> {
         let mut seen = HashMap::with_capacity(64);
         let mut read_entry = |index, value: Json, at: &mut At| {
-            let Some(entry) = at.object(value, read) else { return Some(nothing(read)) };
+            let Some(entry) = at.object(value, read) else { return Some(nothing(read, at.interval)) };
             match identity(&entry).map(|identity| seen.entry(identity)) {
                 Some(Entry::Occupied(first)) => {
                     at.fault::<()>(format!("It is given already, at $.{key}[{}].", first.get()));
@@ -166,7 +172,7 @@ impl<'a> Object<'a> {
     /// Notes a fault of one key.
     pub fn fault(&mut self, key: &str, sentence: &str) {
         let path = Path::Key(&self.at.path, key);
-        At { path, faults: self.at.faults }.fault::<()>(sentence);
+        At { path, faults: self.at.faults, interval: self.at.interval }.fault::<()>(sentence);
     }
 
     /// Notes a fault of the object as a whole.
@@ -193,8 +199,8 @@ impl<'a> Object<'a> {
 }
 
 /// An entry that keeps the place of one that could not be read.
-fn nothing<T>(read: fn(&mut Object) -> T) -> T {
-    let at = At { path: Path::Root, faults: &mut Vec::new() };
+fn nothing<T>(read: fn(&mut Object) -> T, interval: Interval) -> T {
+    let at = At { path: Path::Root, faults: &mut Vec::new(), interval };
     read(&mut Object { at, members: Vec::new(), known: Vec::new() })
 }
 

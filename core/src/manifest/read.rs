@@ -7,32 +7,34 @@ use super::fault::{Fault, Path};
 use super::json::Json;
 use super::object::{At, Object, flag, identifier, list_of, name, or_empty, or_null, text, whole, words};
 use super::{
-    ApiKey, Authenticator, Binding, Duration, GatewayKey, Held, MOST_DEFINITIONS, MOST_ENTRIES, Manifest,
-    Resource, ResourceType, Role, Scope, User, UserKind,
+    ApiKey, Authenticator, Binding, GatewayKey, Held, MOST_DEFINITIONS, MOST_ENTRIES, Manifest, Resource,
+    ResourceType, Role, Scope, User, UserKind,
 };
 use crate::MAX_ENTRIES;
+use crate::duration::Duration;
 use crate::name::Rule;
 use crate::resource;
 use crate::secret::Secret;
 use crate::text::Kind;
+use crate::token::stored;
 use serde_json::error::Category;
 
-/// Generous: the exact bound of 100 years depends on the calendar.
-const MOST_LIFETIME: i128 = 36_600 * 86_400_000_000;
+/// Reads the text of an interval, or says what is wrong with it.
+pub type Interval = fn(&str) -> Result<Duration, &'static str>;
 
 /// The manifest, or everything that is wrong with it: section by section, and in a section entry by entry.
 ///
 /// Of a key that is given twice the last one counts, as in jsonb.
-pub fn read(json: &[u8]) -> Result<Manifest, Vec<Fault>> {
-    let (manifest, faults) = read_all(json);
+pub fn read(json: &[u8], interval: Interval) -> Result<Manifest, Vec<Fault>> {
+    let (manifest, faults) = read_all(json, interval);
     manifest.filter(|_| faults.is_empty()).ok_or(faults)
 }
 
 /// As `read`, with what could be read: what is faulty is empty, and every entry is in its place. For looking on, so that what
 /// only a database can find is said together with the faults.
-pub fn read_all(json: &[u8]) -> (Option<Manifest>, Vec<Fault>) {
+pub fn read_all(json: &[u8], interval: Interval) -> (Option<Manifest>, Vec<Fault>) {
     let mut faults = Vec::new();
-    let mut at = At { path: Path::Root, faults: &mut faults };
+    let mut at = At { path: Path::Root, faults: &mut faults, interval };
     let manifest = match serde_json::from_slice(json) {
         Ok(document) => at.object(document, manifest),
         Err(error) => {
@@ -187,8 +189,11 @@ fn api_key(entry: &mut Object) -> ApiKey {
         existing_token: entry.optional("existing_token", held),
     };
     // A faulty lifetime is read as none at all.
-    let lifetime = key.lifetime.total_micros();
-    if lifetime > 0 && key.renew_before.is_some_and(|before| before.total_micros() >= lifetime) {
+    let lifetime = Some(key.lifetime).filter(|lifetime| *lifetime != Duration::default());
+    if lifetime
+        .zip(key.renew_before)
+        .is_some_and(|(lifetime, before)| !before.is_always_shorter_than(lifetime))
+    {
         entry.fault("renew_before", "It must be shorter than lifetime.");
     }
     key
@@ -196,21 +201,21 @@ fn api_key(entry: &mut Object) -> ApiKey {
 
 fn lifetime(value: Json, at: &mut At) -> Option<Duration> {
     let lifetime = duration(value, at)?;
-    if (1..=MOST_LIFETIME).contains(&lifetime.total_micros()) {
-        return Some(lifetime);
+    match lifetime.lifetime_fault() {
+        None => Some(lifetime),
+        Some((rule, hint)) => at.fault(format!("{rule} {hint}")),
     }
-    at.fault("It must be more than 0 and at most 100 years.")
 }
 
 fn duration(value: Json, at: &mut At) -> Option<Duration> {
-    Duration::parse(&text(value, at)?).map_or_else(|sentence| at.fault(sentence), Some)
+    (at.interval)(&text(value, at)?).map_or_else(|sentence| at.fault(sentence), Some)
 }
 
 /// The text moves into the secret, so that no copy of it is left behind.
 fn held(value: Json, at: &mut At) -> Option<Held> {
     match value {
         Json::Null => Some(Held::Nothing),
-        Json::Text(token) if token.is_empty() => Some(Held::Nothing),
+        Json::Text(token) if stored(token.as_bytes()).is_none() => Some(Held::Nothing),
         Json::Text(token) => Some(Held::Token(Secret::new(token.into_owned()))),
         other => at.must_be(&other, "text or null"),
     }

@@ -66,10 +66,7 @@ forms! {
     Words: {"type": "string", "maxLength": 128, "pattern": "^[^\\u0000-\\u001f\\u007f]*$"}
     Identifier: {"type": "string", "maxLength": 63, "pattern": "^[^\\u0000]+$"}
     Level: {"type": "integer", "minimum": 0, "maximum": 9}
-    Duration: {
-        "type": "string",
-        "pattern": "^[0-9]+ (second|minute|hour|day|week|month|year)s?( [0-9]+ (second|minute|hour|day|week|month|year)s?)*$",
-    }
+    Duration: {"type": "string", "minLength": 1}
 }
 
 /// The form, or the empty text for none.
@@ -107,7 +104,7 @@ pub struct Place {
 }
 
 /// A default is shown as it would be written.
-impl serde::Serialize for super::Duration {
+impl serde::Serialize for crate::duration::Duration {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }

@@ -64,8 +64,8 @@ pub struct ApiKey {
     pub username: String,
     pub scopes: Vec<String>,
     pub allow_list: Vec<String>,
-    /// Microseconds; 0 or less when it has expired.
-    pub left: i64,
+    /// The key is dead from this moment on.
+    pub expires_at: i64,
     pub owner: Owner,
 }
 
@@ -147,6 +147,10 @@ impl KeyName {
 /// Users go by the username in lower case.
 #[derive(Debug, Default)]
 pub struct State {
+    /// Moments are microseconds since 2000.
+    pub now: i64,
+    /// The longest lifetime of a new API key, in microseconds.
+    pub cap: Option<i64>,
     pub types: HashMap<String, ResourceType>,
     pub scopes: HashMap<String, Definition>,
     pub roles: HashMap<String, Definition>,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::duration::Duration;
 use crate::registry::Registry;
 use crate::resource::Resource as On;
 use crate::secret::Secret;
@@ -61,7 +62,21 @@ fn full() -> Value {
 }
 
 fn parse(document: &Value) -> Result<Manifest, Vec<Fault>> {
-    read(document.to_string().as_bytes())
+    read(document.to_string().as_bytes(), interval)
+}
+
+/// Of the intervals of Postgres a few.
+pub fn interval(text: &str) -> Result<Duration, &'static str> {
+    let (number, unit) = text.split_once(' ').ok_or("It must be an interval.")?;
+    let number = number.parse().map_err(|_| "It must be an interval.")?;
+    match unit.trim_end_matches('s') {
+        "year" => Duration::new(number * 12, 0, 0),
+        "month" => Duration::new(number, 0, 0),
+        "week" => Duration::new(0, number * 7, 0),
+        "day" => Duration::new(0, number, 0),
+        "second" => Duration::new(0, 0, i64::from(number) * 1_000_000),
+        _ => Err("It must be an interval."),
+    }
 }
 
 /// Faults as `path: sentence`.
@@ -90,7 +105,7 @@ fn the_example_is_read() {
     assert_eq!((user.kind, user.email.as_deref()), (UserKind::Service, Some("")));
     assert_eq!((user.db_role.as_deref(), user.display_name.as_deref()), (Some(""), None));
     assert_eq!(manifest.bindings[0].resource, Some(On { kind: "project".into(), id: "p1".into() }));
-    assert_eq!(manifest.api_keys[0].lifetime, Duration { days: 30, ..Duration::default() });
+    assert_eq!(manifest.api_keys[0].lifetime, Duration::of_days(30));
     assert_eq!(manifest.authenticators[0].schemas, ["api"]);
 }
 
@@ -110,7 +125,7 @@ fn what_is_absent_has_a_default() {
     assert_eq!(manifest.bindings[0].resource, None);
     let key = &manifest.api_keys[0];
     assert_eq!((key.scopes[0].as_str(), key.allow_list[0].as_str()), ("all", "*:*"));
-    assert_eq!(key.lifetime.to_string(), "7 days");
+    assert_eq!(key.lifetime.to_string(), "90 days");
     assert_eq!((key.renew_before, &key.existing_token), (None, &None));
     assert_eq!(manifest.gateway_keys[0].existing_token, None);
     let service = &manifest.authenticators[0];
@@ -132,11 +147,21 @@ fn a_token_that_is_held_is_kept_and_never_shown() {
 
 #[test]
 fn the_document() {
-    assert_eq!(lines(read(b"{\"a\"\n:}").unwrap_err()), ["$: It is not JSON: see line 2, column 2."]);
-    assert_eq!(lines(read(&b"[".repeat(5000)).unwrap_err()), ["$: It is nested too deeply."]);
-    assert_eq!(lines(read(b"{\"a\": 1e400}").unwrap_err()), ["$: It holds a number that is out of range."]);
-    assert_eq!(lines(read(b"{} {}").unwrap_err()), ["$: It is not JSON: see line 1, column 4."]);
-    assert!(read(b"\xff").is_err() && read(b"").is_err() && read(&b"[".repeat(100_000)).is_err());
+    assert_eq!(
+        lines(read(b"{\"a\"\n:}", interval).unwrap_err()),
+        ["$: It is not JSON: see line 2, column 2."]
+    );
+    assert_eq!(lines(read(&b"[".repeat(5000), interval).unwrap_err()), ["$: It is nested too deeply."]);
+    assert_eq!(
+        lines(read(b"{\"a\": 1e400}", interval).unwrap_err()),
+        ["$: It holds a number that is out of range."]
+    );
+    assert_eq!(lines(read(b"{} {}", interval).unwrap_err()), ["$: It is not JSON: see line 1, column 4."]);
+    assert!(
+        read(b"\xff", interval).is_err()
+            && read(b"", interval).is_err()
+            && read(&b"[".repeat(100_000), interval).is_err()
+    );
     assert_eq!(faults(&json!([])), ["$: It is a list, it must be an object."]);
     assert_eq!(faults(&json!({})), ["$.manager: It is missing."]);
     assert_eq!(
@@ -311,19 +336,27 @@ fn keys() {
         "$.api_keys[0].scopes[2]: It is a boolean, it must be text."
     );
     assert_eq!(key(json!({"allow_list": null})), "$.api_keys[0].allow_list: It is null, it must be a list.");
-    for lifetime in ["0 days", "102 years"] {
+    for lifetime in ["0 days", "59 seconds"] {
         assert_eq!(
             key(json!({"lifetime": lifetime})),
-            "$.api_keys[0].lifetime: It must be more than 0 and at most 100 years."
+            "$.api_keys[0].lifetime: It must be at least 1 minute. A number without a unit is seconds: write '90 days' for days."
         );
     }
-    assert_eq!(key(json!({"lifetime": "9999999999 days"})), "$.api_keys[0].lifetime: It is too long.");
-    assert!(
-        key(json!({"lifetime": "soon", "renew_before": "1 day"}))
-            .starts_with("$.api_keys[0].lifetime: It must be whole numbers with the units second,")
+    assert_eq!(
+        key(json!({"lifetime": "102 years"})),
+        "$.api_keys[0].lifetime: It must be at most 100 years."
+    );
+    assert_eq!(key(json!({"lifetime": "-1 days"})), "$.api_keys[0].lifetime: No part of it may be negative.");
+    assert_eq!(
+        key(json!({"lifetime": "soon", "renew_before": "1 day"})),
+        "$.api_keys[0].lifetime: It must be an interval."
     );
     assert_eq!(
-        key(json!({"renew_before": "7 days"})),
+        key(json!({"renew_before": "90 days"})),
+        "$.api_keys[0].renew_before: It must be shorter than lifetime."
+    );
+    assert_eq!(
+        key(json!({"lifetime": "1 month", "renew_before": "28 days"})),
         "$.api_keys[0].renew_before: It must be shorter than lifetime."
     );
     assert_eq!(
@@ -346,7 +379,7 @@ fn keys() {
             "$.gateway_keys[3]: It is given already, at $.gateway_keys[0].",
         ]
     );
-    for fine in ["100 years", "1 second"] {
+    for fine in ["100 years", "60 seconds"] {
         let keys = json!([{"username": "a", "name": "k", "lifetime": fine, "renew_before": "0 days"}]);
         assert!(parse(&json!({"manager": "m", "api_keys": keys})).is_ok(), "{fine}");
     }
@@ -596,7 +629,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_taken(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        _ = read(&bytes);
+        _ = read(&bytes, interval);
     }
 
     #[test]

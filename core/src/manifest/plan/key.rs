@@ -3,7 +3,7 @@
 use super::super::ApiKey;
 use super::super::state::{self, KeyName, Verdict};
 use super::change::Change;
-use super::{Action, Kind, MISSING, NOT_READY, Planner, missing};
+use super::{Action, Kind, MALFORMED, MISSING, NOT_READY, Planner, missing};
 
 impl Planner<'_> {
     pub fn api_keys(&mut self) {
@@ -30,11 +30,17 @@ impl Planner<'_> {
                 (Some(Verdict::Replace(reason)), _) => Some(Some(*reason)),
                 (Some(Verdict::Keep), _) => None,
                 (None, None) => Some(Some("missing")),
-                (None, Some(found)) => renewal(entry, found).map(Some),
+                (None, Some(found)) => renewal(entry, found, self.state.now).map(Some),
             };
             if reason.is_some() && !self.is_going_to_be_active(&owner) {
                 self.refuse(NOT_READY, path(".username"), "The user is suspended, and can hold no new key.");
                 continue;
+            }
+            // The lifetime of a key that is not minted does not matter.
+            if let (Some(Some(_)), Some(cap)) = (reason, self.state.cap)
+                && let Some(fault) = entry.lifetime.fault_under(cap)
+            {
+                self.refuse(MALFORMED, path(".lifetime"), fault);
             }
             self.api_key(at, found, reason);
         }
@@ -131,15 +137,14 @@ impl Planner<'_> {
 }
 
 /// Why the key that is there does not do; nothing when it does.
-fn renewal(entry: &ApiKey, found: &state::ApiKey) -> Option<&'static str> {
-    let renew_before = entry.renew_before.map_or(0, |before| before.total_micros());
-    if found.left <= 0 {
+fn renewal(entry: &ApiKey, found: &state::ApiKey, now: i64) -> Option<&'static str> {
+    if found.expires_at <= now {
         Some("expired")
     } else if found.scopes != entry.scopes {
         Some("scopes-changed")
     } else if found.allow_list != entry.allow_list {
         Some("allow-list-changed")
-    } else if i128::from(found.left) <= renew_before {
+    } else if found.expires_at <= entry.renew_before.unwrap_or_default().after(now) {
         Some("expiring")
     } else {
         None

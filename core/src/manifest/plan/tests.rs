@@ -3,6 +3,7 @@
 use super::super::state::{
     ApiKey, Binding, Definition, KeyName, Owner, Place, ResourceType, State, User, Verdict,
 };
+use super::super::tests::interval;
 use super::super::{Manifest, read, state};
 use super::{Action, Kind, Refusal, Step, plan};
 use crate::resource::{MOST_ANCESTORS, Resource};
@@ -15,7 +16,7 @@ fn manifest(sections: Value) -> Manifest {
     for (key, value) in sections.as_object().unwrap() {
         document[key] = value.clone();
     }
-    read(document.to_string().as_bytes()).unwrap()
+    read(document.to_string().as_bytes(), interval).unwrap()
 }
 
 fn ours() -> Owner {
@@ -341,7 +342,7 @@ fn keys_are_renewed_for_a_reason() {
         username: "ann".into(),
         scopes: vec!["all".into()],
         allow_list: vec!["*:*".into()],
-        left,
+        expires_at: left,
         owner: ours(),
     };
     const DAY: i64 = 86_400_000_000;
@@ -370,6 +371,15 @@ fn keys_are_renewed_for_a_reason() {
         state.api_keys.insert(name(), key(left));
         assert_eq!(reason(entry.clone(), &state).as_deref(), expected, "{left} {entry}");
     }
+    // One that is kept is not judged by the lifetime of one that is not minted.
+    state.cap = Some(20 * DAY);
+    state.api_keys.insert(name(), key(DAY));
+    assert_eq!(reason(json!({}), &state), None);
+    state.api_keys.insert(name(), key(0));
+    let too_long = json!({"api_keys": [{"username": "ann", "name": "k", "lifetime": "30 days"}]});
+    assert_eq!(refused(too_long, &state), ["22023 $.api_keys[0].lifetime"]);
+    assert_eq!(reason(json!({"lifetime": "20 days"}), &state).as_deref(), Some("expired"));
+    state.cap = None;
     state.api_keys.insert(name(), key(DAY));
     for (verdict, expected) in [
         (Verdict::Keep, None),
