@@ -2,6 +2,7 @@
 
 use crate::error::{Failure, Fault};
 use keywright_core::duration::Duration;
+use keywright_core::name::{Broken, Rule};
 use keywright_core::text::Kind;
 use pgrx::datum::{Array, Interval, Uuid};
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
@@ -25,11 +26,28 @@ pub fn name(bytes: &[u8]) -> Option<&str> {
     str::from_utf8(bytes).ok().filter(|text| utf8 || text.is_ascii())
 }
 
+/// A name, if it follows its rule. What can not be a name in this encoding is none in any.
+pub fn check(rule: Rule, bytes: &[u8]) -> Result<&str, Broken> {
+    rule.check(if name(bytes).is_some() { bytes } else { &[0xff] })
+}
+
+/// A name that is stored, as the argument that its rule knows.
+pub fn ruled(rule: Rule, value: Option<&[u8]>) -> Result<&str, Fault> {
+    check(rule, required(rule.argument(), value)?).map_err(|broken| Fault::name(rule.argument(), broken))
+}
+
+/// What came of an object that has a name; nothing where only the name breaks its rule (`Faults::report_but_name`).
+pub type Outcome = Option<&'static str>;
+
 /// The faults of several arguments, so that they are reported together.
 #[derive(Debug, Default)]
 pub struct Faults(Vec<Fault>);
 
 impl Faults {
+    pub fn push(&mut self, fault: Fault) {
+        self.0.push(fault);
+    }
+
     /// The value, or nothing and one more fault.
     pub fn sift<T>(&mut self, checked: Result<T, Fault>) -> Option<T> {
         checked.map_err(|fault| self.0.push(fault)).ok()
@@ -47,9 +65,19 @@ impl Faults {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Nothing when there is no fault.
     pub fn report<'a>(self) -> Result<(), Failure<'a>> {
         if self.0.is_empty() { Ok(()) } else { Err(Failure::Arguments(self.0)) }
+    }
+
+    /// As `report`, but nothing also when a name breaks its rule and the rest is right: the SQL function refuses that, as an error
+    /// that carries the name of a constraint.
+    pub fn report_but_name<'a>(self) -> Result<(), Failure<'a>> {
+        if matches!(&self.0[..], [Fault { is_name: true, .. }]) { Ok(()) } else { self.report() }
     }
 }
 

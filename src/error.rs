@@ -227,6 +227,8 @@ pub struct Fault {
     pub argument: &'static str,
     pub sentences: Vec<String>,
     pub hint: Cow<'static, str>,
+    /// A name that breaks the rule of its CHECK constraint.
+    pub is_name: bool,
 }
 
 impl Fault {
@@ -235,12 +237,17 @@ impl Fault {
         sentence: impl Into<String>,
         hint: impl Into<Cow<'static, str>>,
     ) -> Fault {
-        Fault { argument, sentences: vec![sentence.into()], hint: hint.into() }
+        Fault { argument, sentences: vec![sentence.into()], hint: hint.into(), is_name: false }
     }
 
     /// An argument is null that must not be.
     pub fn null(argument: &'static str) -> Fault {
         Fault::new(argument, NULL, "Give a value, or leave the argument out if it has a default.")
+    }
+
+    pub fn name(argument: &'static str, broken: Broken) -> Fault {
+        let sentences = broken.detail.lines().map(str::to_owned).collect();
+        Fault { argument, sentences, hint: broken.hint.into(), is_name: true }
     }
 
     /// What is wrong with a list, with what its author may have meant before the general hint.
@@ -250,7 +257,7 @@ impl Fault {
             true => hint.into(),
             false => format!("Did you mean {}? {hint}", meant.join(", ")).into(),
         };
-        Fault { argument, sentences: faults.sentences, hint }
+        Fault { argument, sentences: faults.sentences, hint, is_name: false }
     }
 }
 
@@ -269,7 +276,7 @@ impl From<Fault> for ErrorReport {
 
 /// All of them in one message. Each sentence says which argument it is about, unless there is only one.
 fn arguments(faults: &[Fault]) -> Parts {
-    if let [Fault { argument, sentences, hint }] = faults
+    if let [Fault { argument, sentences, hint, .. }] = faults
         && *sentences == [NULL]
     {
         return parts(

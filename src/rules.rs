@@ -25,9 +25,7 @@ fn name_fault(
     let rule = Rule::of_constraint(constraint)
         .ok_or_else(|| Failure::Broken { object: format!("rule {}", quoted(constraint.as_bytes())) })?;
     let name = args::required(rule.argument(), name)?;
-    // What can not be a name in this encoding is none in any.
-    let checked = rule.check(if args::name(name).is_some() { name } else { &[0xff] });
-    Ok(match checked {
+    Ok(match args::check(rule, name) {
         Ok(_) => Record::NONE,
         Err(broken) => Record::new(
             fcinfo,

@@ -1,9 +1,11 @@
 //! Scopes, the registered names of several permissions that API keys carry, and the registry they are part of.
 
+use crate::args::Outcome;
 use crate::definition::{definition, lock, settle};
 use crate::error::{Failure, Fault};
 use crate::manager::Claim;
 use crate::{args, spi};
+use keywright_core::name::Rule;
 use keywright_core::permission::{self, Permission};
 use keywright_core::registry::{Lazy, Registry};
 use keywright_core::scope::ALL;
@@ -31,19 +33,19 @@ pub fn permissions(list: &[Option<Vec<u8>>]) -> Result<Vec<String>, Fault> {
 
 #[pg_extern(sql = false)]
 fn define_scope(
-    name: Option<&str>,
+    name: Option<&[u8]>,
     list: Option<Array<&[u8]>>,
     managed_by: Option<&[u8]>,
-) -> Result<&'static str, ErrorReport> {
-    let name = args::required("name", name)?;
-    let list = args::elements("permissions", &list)?;
+) -> Result<Outcome, ErrorReport> {
     let mut faults = args::Faults::default();
-    let permissions = faults.sift(permissions(&list));
+    let name = faults.sift(args::ruled(Rule::ScopeName, name));
+    let permissions = faults.sift(args::elements("permissions", &list).and_then(|list| permissions(&list)));
     let managed_by = faults.sift(args::words("managed_by", Kind::Manager, managed_by));
-    let (Some(permissions), Some(managed_by)) = (permissions, managed_by) else {
-        return Err(Failure::from(faults).into());
+    let (Some(name), Some(permissions), Some(managed_by)) = (name, permissions, managed_by) else {
+        faults.report_but_name()?;
+        return Ok(None);
     };
-    Ok(define(name, &permissions, managed_by, false)?)
+    Ok(Some(define(name, &permissions, managed_by, false)?))
 }
 
 pub fn define(

@@ -110,7 +110,7 @@ CREATE FUNCTION keywright._ensure_user(
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ensure_user_wrapper';
 COMMENT ON FUNCTION keywright._ensure_user(text, text, text, text, text, text) IS
-'Internal. What ensure_user does once the name is known to be right.';
+'Internal. What ensure_user does; nothing where only the name breaks its rule, which it refuses itself.';
 
 CREATE FUNCTION keywright._ensure_system_user(
   username text, email text, roles text[], organization_role text, display_name text, managed_by text,
@@ -118,7 +118,7 @@ CREATE FUNCTION keywright._ensure_system_user(
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ensure_system_user_wrapper';
 COMMENT ON FUNCTION keywright._ensure_system_user(text, text, text[], text, text, text) IS
-'Internal. What ensure_system_user does once the name is known to be right.';
+'Internal. What ensure_system_user does; nothing where only the name breaks its rule, which it refuses itself.';
 
 CREATE FUNCTION keywright.ensure_system_user(
   username text, email text DEFAULT NULL, roles text[] DEFAULT '{owner}',
@@ -128,9 +128,11 @@ RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  PERFORM keywright._require_name('users_username_check', username);
   SELECT e.user_id, e.outcome, e.changes INTO user_id, outcome, changes
     FROM keywright._ensure_system_user(username, email, roles, organization_role, display_name, managed_by) AS e;
+  IF outcome IS NULL THEN
+    PERFORM keywright._require_name('users_username_check', username);
+  END IF;
   RETURN NEXT;
 END
 $$;
@@ -149,9 +151,11 @@ RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  PERFORM keywright._require_name('users_username_check', username);
   SELECT e.user_id, e.outcome INTO user_id, outcome
     FROM keywright._ensure_user(username, kind, email, display_name, db_role, managed_by) AS e;
+  IF outcome IS NULL THEN
+    PERFORM keywright._require_name('users_username_check', username);
+  END IF;
   RETURN NEXT;
 END
 $$;

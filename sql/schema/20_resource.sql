@@ -72,15 +72,17 @@ CREATE FUNCTION keywright._register_resource_type(type text, parent_type text, m
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'register_resource_type_wrapper';
 COMMENT ON FUNCTION keywright._register_resource_type(text, text, text) IS
-'Internal. What register_resource_type does once the names are known to be right.';
+'Internal. What register_resource_type does; nothing where only the name breaks its rule, which it refuses itself.';
 
 CREATE FUNCTION keywright.register_resource_type(
   type text, parent_type text DEFAULT NULL, managed_by text DEFAULT NULL, OUT outcome text)
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  PERFORM keywright._require_name('resource_types_type_check', type);
   outcome := keywright._register_resource_type(type, parent_type, managed_by);
+  IF outcome IS NULL THEN
+    PERFORM keywright._require_name('resource_types_type_check', type);
+  END IF;
 END
 $$;
 COMMENT ON FUNCTION keywright.register_resource_type(text, text, text) IS
@@ -116,7 +118,7 @@ CREATE FUNCTION keywright._ensure_resource(
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ensure_resource_wrapper';
 COMMENT ON FUNCTION keywright._ensure_resource(text, text, text, text, text) IS
-'Internal. What ensure_resource does once the id is known to be right.';
+'Internal. What ensure_resource does; nothing where only the name breaks its rule, which it refuses itself.';
 
 CREATE FUNCTION keywright.ensure_resource(
   type text, id text, parent_id text DEFAULT NULL, name text DEFAULT NULL, managed_by text DEFAULT NULL,
@@ -124,8 +126,10 @@ CREATE FUNCTION keywright.ensure_resource(
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  PERFORM keywright._require_name('resources_id_check', id);
   outcome := keywright._ensure_resource(type, id, parent_id, name, managed_by);
+  IF outcome IS NULL THEN
+    PERFORM keywright._require_name('resources_id_check', id);
+  END IF;
 END
 $$;
 COMMENT ON FUNCTION keywright.ensure_resource(text, text, text, text, text) IS

@@ -144,15 +144,17 @@ CREATE FUNCTION keywright._define_role(name text, permissions text[], level inte
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'define_role_wrapper';
 COMMENT ON FUNCTION keywright._define_role(text, text[], integer, text) IS
-'Internal. What define_role does once the name is known to be right.';
+'Internal. What define_role does; nothing where only the name breaks its rule, which it refuses itself.';
 
 CREATE FUNCTION keywright.define_role(
   name text, permissions text[], level integer DEFAULT 3, managed_by text DEFAULT NULL, OUT outcome text)
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  PERFORM keywright._require_name('roles_name_check', name);
   outcome := keywright._define_role(name, permissions, level, managed_by);
+  IF outcome IS NULL THEN
+    PERFORM keywright._require_name('roles_name_check', name);
+  END IF;
 END
 $$;
 COMMENT ON FUNCTION keywright.define_role(text, text[], integer, text) IS
@@ -190,15 +192,17 @@ CREATE FUNCTION keywright._define_scope(name text, permissions text[], managed_b
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'define_scope_wrapper';
 COMMENT ON FUNCTION keywright._define_scope(text, text[], text) IS
-'Internal. What define_scope does once the name is known to be right.';
+'Internal. What define_scope does; nothing where only the name breaks its rule, which it refuses itself.';
 
 CREATE FUNCTION keywright.define_scope(
   name text, permissions text[], managed_by text DEFAULT NULL, OUT outcome text)
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  PERFORM keywright._require_name('scopes_name_check', name);
   outcome := keywright._define_scope(name, permissions, managed_by);
+  IF outcome IS NULL THEN
+    PERFORM keywright._require_name('scopes_name_check', name);
+  END IF;
 END
 $$;
 COMMENT ON FUNCTION keywright.define_scope(text, text[], text) IS

@@ -164,7 +164,7 @@ CREATE FUNCTION keywright._mint_api_key(
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'mint_api_key_wrapper';
 COMMENT ON FUNCTION keywright._mint_api_key(text, text, text[], text[], interval, text) IS
-'Internal. What mint_api_key does once the name is known to be right; nulls when the name is taken.';
+'Internal. What mint_api_key does; nothing where the name is taken or only breaks its rule, which it refuses itself.';
 
 CREATE FUNCTION keywright.mint_api_key(
   username text, name text, scopes text[] DEFAULT '{all}', allow_list text[] DEFAULT '{*:*}',
@@ -174,10 +174,10 @@ RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  PERFORM keywright._require_name('api_keys_name_check', name);
   SELECT m.key_id, m.token, m.expires_at INTO key_id, token, expires_at
     FROM keywright._mint_api_key(username, name, scopes, allow_list, lifetime, managed_by) AS m;
   IF key_id IS NULL THEN
+    PERFORM keywright._require_name('api_keys_name_check', name);
     PERFORM keywright._refuse('23505', 'api_keys', 'api_keys_name_idx',
       format('user "%s" has a live API key named "%s" already', username, name),
       'One key of a user holds a name at a time.',
@@ -252,7 +252,7 @@ CREATE FUNCTION keywright._import_api_key(
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'import_api_key_wrapper';
 COMMENT ON FUNCTION keywright._import_api_key(text, text, text, bytea, timestamptz, timestamptz, text[], text[]) IS
-'Internal. What import_api_key does once the name is known to be right; id-taken or name-taken when it can not.';
+'Internal. What import_api_key does; nothing where only the name breaks its rule, which it refuses itself; id-taken or name-taken when it can not.';
 
 CREATE FUNCTION keywright.import_api_key(
   username text, name text, key_id text, digest bytea, expires_at timestamptz, created_at timestamptz DEFAULT NULL,
@@ -262,10 +262,11 @@ AS $$
 DECLARE
   outcome text;
 BEGIN
-  PERFORM keywright._require_name('api_keys_name_check', name);
   outcome := keywright._import_api_key(
     username, name, key_id, digest, expires_at, created_at, scopes, allow_list);
-  IF outcome = 'id-taken' THEN
+  IF outcome IS NULL THEN
+    PERFORM keywright._require_name('api_keys_name_check', name);
+  ELSIF outcome = 'id-taken' THEN
     PERFORM keywright._refuse('23505', 'api_keys', 'api_keys_pkey',
       format('API key "%s" exists already', key_id),
       'It has another secret or another owner.', 'Import each key once, under an id of its own.');
@@ -291,7 +292,7 @@ CREATE FUNCTION keywright._ensure_api_key(
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ensure_api_key_wrapper';
 COMMENT ON FUNCTION keywright._ensure_api_key(text, text, text, text[], text[], interval, interval, text) IS
-'Internal. What ensure_api_key does once the name is known to be right.';
+'Internal. What ensure_api_key does; nothing where only the name breaks its rule, which it refuses itself.';
 
 CREATE FUNCTION keywright.ensure_api_key(
   username text, name text, existing_token text DEFAULT NULL, scopes text[] DEFAULT '{all}',
@@ -302,10 +303,12 @@ RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  PERFORM keywright._require_name('api_keys_name_check', name);
   SELECT e.key_id, e.token, e.outcome, e.reason, e.expires_at INTO key_id, token, outcome, reason, expires_at
     FROM keywright._ensure_api_key(
       username, name, existing_token, scopes, allow_list, lifetime, renew_before, managed_by) AS e;
+  IF outcome IS NULL THEN
+    PERFORM keywright._require_name('api_keys_name_check', name);
+  END IF;
   RETURN NEXT;
 END
 $$;

@@ -136,7 +136,7 @@ CREATE FUNCTION keywright._mint_gateway_key(
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'mint_gateway_key_wrapper';
 COMMENT ON FUNCTION keywright._mint_gateway_key(text, text) IS
-'Internal. What mint_gateway_key does once the name is known to be right; nulls when the name is taken.';
+'Internal. What mint_gateway_key does; nothing where the name is taken or only breaks its rule, which it refuses itself.';
 
 CREATE FUNCTION keywright.mint_gateway_key(
   OUT gateway_key_id uuid, INOUT name text, managed_by text DEFAULT NULL,
@@ -145,10 +145,10 @@ RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  PERFORM keywright._require_name('gateway_keys_name_check', name);
   SELECT m.gateway_key_id, m.secret_prefix, m.token, m.created_at INTO gateway_key_id, secret_prefix, token, created_at
     FROM keywright._mint_gateway_key(name, managed_by) AS m;
   IF gateway_key_id IS NULL THEN
+    PERFORM keywright._require_name('gateway_keys_name_check', name);
     PERFORM keywright._gateway_key_exists(name);
   END IF;
   RETURN NEXT;
@@ -168,7 +168,7 @@ CREATE FUNCTION keywright._ensure_gateway_key(
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'ensure_gateway_key_wrapper';
 COMMENT ON FUNCTION keywright._ensure_gateway_key(text, text, text) IS
-'Internal. What ensure_gateway_key does once the name is known to be right.';
+'Internal. What ensure_gateway_key does; nothing where only the name breaks its rule, which it refuses itself.';
 
 CREATE FUNCTION keywright.ensure_gateway_key(
   OUT gateway_key_id uuid, INOUT name text, existing_token text DEFAULT NULL, managed_by text DEFAULT NULL,
@@ -177,10 +177,12 @@ RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  PERFORM keywright._require_name('gateway_keys_name_check', name);
   SELECT e.gateway_key_id, e.secret_prefix, e.token, e.outcome, e.reason, e.created_at
     INTO gateway_key_id, secret_prefix, token, outcome, reason, created_at
     FROM keywright._ensure_gateway_key(name, existing_token, managed_by) AS e;
+  IF outcome IS NULL THEN
+    PERFORM keywright._require_name('gateway_keys_name_check', name);
+  END IF;
   RETURN NEXT;
 END
 $$;

@@ -100,7 +100,7 @@ RETURNS TABLE (action text, object text, outcome text, reason text)
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY INVOKER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'grant_authenticator_wrapper';
 COMMENT ON FUNCTION keywright._grant_authenticator(text, text, text, text[], text[], boolean, text) IS
-'Internal. What grant_authenticator does once the name is known to be right.';
+'Internal. What grant_authenticator does; nothing where only the name breaks its rule, which it refuses itself.';
 
 CREATE FUNCTION keywright.grant_authenticator(
   service text, connect_as text, anon_role text, jwt_roles text[] DEFAULT '{}', schemas text[] DEFAULT '{public}',
@@ -109,9 +109,11 @@ RETURNS TABLE (action text, object text, outcome text, reason text)
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY INVOKER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  PERFORM keywright._require_name('authenticators_service_check', service);
   RETURN QUERY SELECT * FROM keywright._grant_authenticator(
     service, connect_as, anon_role, jwt_roles, schemas, noinherit, managed_by);
+  IF NOT FOUND THEN
+    PERFORM keywright._require_name('authenticators_service_check', service);
+  END IF;
 END
 $$;
 COMMENT ON FUNCTION keywright.grant_authenticator(text, text, text, text[], text[], boolean, text) IS

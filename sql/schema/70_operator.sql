@@ -39,12 +39,18 @@ Result: user_id; key_id; key_name; token (the one to use from now on; null when 
 Errors: 22023 malformed argument; 42710 the user is human or a service, or belongs to another manager.
 Example: SELECT token, outcome, reason FROM keywright.ensure_operator_access(''default'', ''coder'', existing_token => :''token'');';
 
+CREATE FUNCTION keywright._operator_key_to_revoke(namespace text, name text, prefix text, managed_by text) RETURNS text
+LANGUAGE c IMMUTABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'operator_key_to_revoke_wrapper';
+COMMENT ON FUNCTION keywright._operator_key_to_revoke(text, text, text, text) IS
+'Internal. As operator_key_name, and 22023 also for a malformed managed_by, all at once.';
+
 CREATE FUNCTION keywright.revoke_operator_access(
   namespace text, name text, prefix text DEFAULT 'coder-k8s-operator-', managed_by text DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  wanted constant text COLLATE "C" := keywright.operator_key_name(namespace, name, prefix);
+  wanted constant text COLLATE "C" := keywright._operator_key_to_revoke(namespace, name, prefix, managed_by);
   owner constant uuid := (SELECT u.user_id FROM keywright.users AS u
                            WHERE lower(u.username) = left(prefix, -1) COLLATE "C" AND u.deleted_at IS NULL);
   revoked boolean := false;

@@ -5,10 +5,12 @@
 //! somebody minted while it ran: that one holds the live token, and minting again would kill it.
 
 use super::mint::{self, Wanted};
+use crate::args::Faults;
 use crate::error::{Failure, Fault};
 use crate::record::Record;
 use crate::user::{self, User};
 use crate::{args, clock, spi};
+use keywright_core::name::Rule;
 use keywright_core::digest;
 use keywright_core::duration::Duration;
 use keywright_core::manifest::{self, state};
@@ -65,10 +67,18 @@ fn ensure_api_key(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Record, ErrorReport> {
     let started = clock::call_started();
-    let lifetime = args::lifetime(args::required("lifetime", lifetime)?);
-    let wanted = Wanted::new(name, &scopes, &allow_list, lifetime, managed_by)?;
-    let renew_before = require_renew_before(renew_before, wanted.lifetime)?;
-    let user = user::find(args::required("username", username)?)?;
+    let mut faults = Faults::default();
+    let username = faults.sift(args::required("username", username));
+    let name = args::ruled(Rule::ApiKeyName, name).map(str::as_bytes);
+    let lifetime = args::required("lifetime", lifetime).and_then(args::lifetime);
+    let renew_before = require_renew_before(renew_before, lifetime.as_ref().ok());
+    let wanted = faults.sift_all(Wanted::new(name, &scopes, &allow_list, lifetime, managed_by))?;
+    let renew_before = faults.sift(renew_before);
+    let (Some(username), Some(wanted), Some(renew_before)) = (username, wanted, renew_before) else {
+        faults.report_but_name()?;
+        return Ok(Record::NONE);
+    };
+    let user = user::find(username)?;
     let existing = existing_token.and_then(stored);
     let call = Call { user, wanted, existing, renew_before, started };
     let outcome = call.run()?;
@@ -312,12 +322,12 @@ fn concurrent(holder: Option<Holder>) -> Columns {
 /// 0 or more, and shorter than the lifetime in any month and year, or every call would rotate.
 fn require_renew_before(
     renew_before: Option<Interval>,
-    lifetime: Duration,
-) -> Result<Duration, Failure<'static>> {
+    lifetime: Option<&Duration>,
+) -> Result<Duration, Fault> {
     let renew_before = args::duration("renew_before", renew_before)?;
-    if !renew_before.is_always_shorter_than(lifetime) {
+    if lifetime.is_some_and(|lifetime| !renew_before.is_always_shorter_than(*lifetime)) {
         let rule = "It must be shorter than lifetime, or every call would rotate.";
-        return Err(Fault::new("renew_before", rule, "Ask for a longer lifetime, or renew later.").into());
+        return Err(Fault::new("renew_before", rule, "Ask for a longer lifetime, or renew later."));
     }
     Ok(renew_before)
 }

@@ -4,12 +4,13 @@
 
 use super::mint::{self, Wanted};
 use super::rotate::require_key_id;
-use crate::args::{self, Faults};
+use crate::args::{self, Faults, Outcome};
 use crate::error::{Failure, Fault};
 use crate::user::{self, User};
 use crate::{audit, clock, settings, spi};
 use keywright_core::digest;
 use keywright_core::duration::{CENTURY, Duration};
+use keywright_core::name::Rule;
 use pgrx::datum::{Array, Uuid};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{pg_extern, pg_sys};
@@ -27,35 +28,40 @@ fn import_api_key(
     created_at: Option<pg_sys::TimestampTz>,
     scopes: Option<Array<&[u8]>>,
     allow_list: Option<Array<&[u8]>>,
-) -> Result<&'static str, ErrorReport> {
-    let username = args::required("username", username)?;
-    let digest = args::required("digest", digest)?;
-    let expires_at = args::required("expires_at", expires_at)?;
+) -> Result<Outcome, ErrorReport> {
     let now = clock::now();
     let created_at = created_at.unwrap_or(now);
     let cap = settings::max_api_key_lifetime()?;
     let mut faults = Faults::default();
+    let username = faults.sift(args::required("username", username));
     let key_id = faults.sift(require_key_id(key_id));
-    faults.sift(require_digest(digest, key_id.unwrap_or_default()));
-    let times = require_expiry(expires_at, now, cap)
-        .and_then(|()| require_creation(created_at, expires_at, now))
-        .and_then(|()| between(created_at, expires_at));
+    let digest = args::required("digest", digest);
+    let digest =
+        faults.sift(digest.and_then(|it| require_digest(it, key_id.unwrap_or_default()).map(|()| it)));
+    let times = args::required("expires_at", expires_at).and_then(|expires_at| {
+        require_expiry(expires_at, now, cap)
+            .and_then(|()| require_creation(created_at, expires_at, now))
+            .and_then(|()| between(created_at, expires_at))
+    });
+    let name = args::ruled(Rule::ApiKeyName, name).map(str::as_bytes);
     let wanted = faults.sift_all(Wanted::new(name, &scopes, &allow_list, times, None))?;
-    let (Some(key_id), Some(wanted)) = (key_id, wanted) else {
-        return Err(Failure::from(faults).into());
+    let (Some(username), Some(key_id), Some(digest), Some(expires_at), Some(wanted)) =
+        (username, key_id, digest, expires_at, wanted)
+    else {
+        faults.report_but_name()?;
+        return Ok(None);
     };
-    faults.report()?;
 
     let key = Key { user: user::find(username)?, key_id, digest, wanted, now, created_at, expires_at };
     if let Some(outcome) = key.found() {
-        return Ok(outcome);
+        return Ok(Some(outcome));
     }
     key.user.require_active()?;
     let user = key.user.hold()?;
     user.require_active()?;
     user.require_in_snapshot()?;
     key.release_expired();
-    Ok(if key.insert()? { "imported" } else { key.found().unwrap_or("name-taken") })
+    Ok(Some(if key.insert()? { "imported" } else { key.found().unwrap_or("name-taken") }))
 }
 
 struct Key<'a> {

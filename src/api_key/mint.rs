@@ -8,6 +8,7 @@ use crate::user::{self, User};
 use crate::{args, clock, settings, spi};
 use keywright_core::alphabet::OperatingSystem;
 use keywright_core::duration::{CENTURY, Duration};
+use keywright_core::name::Rule;
 use keywright_core::text::Kind;
 use keywright_core::token::{self, Minted};
 use keywright_core::{allow_list, scope};
@@ -27,30 +28,30 @@ pub struct Wanted<'a> {
 
 impl<'a> Wanted<'a> {
     pub fn new(
-        name: Option<&'a [u8]>,
+        name: Result<&'a [u8], Fault>,
         scopes: &Option<Array<&[u8]>>,
         allow_list: &Option<Array<&[u8]>>,
         lifetime: Result<Duration, Fault>,
         managed_by: Option<&'a [u8]>,
     ) -> Result<Self, Failure<'static>> {
-        let (scopes, allow_list) =
-            (args::elements("scopes", scopes)?, args::elements("allow_list", allow_list)?);
         let mut faults = Faults::default();
         let registry = crate::scope::registry();
-        let scopes = faults
-            .sift(scope::normalize(&scopes, &registry).map_err(|list| Fault::list("scopes", list, SCOPES)));
-        let allow_list = faults.sift(
-            allow_list::normalize(&allow_list, &registry)
-                .map_err(|list| Fault::list("allow_list", list, ALLOW_LIST)),
-        );
+        let name = faults.sift(name);
+        let scopes = faults.sift(args::elements("scopes", scopes).and_then(|list| {
+            scope::normalize(&list, &registry).map_err(|list| Fault::list("scopes", list, SCOPES))
+        }));
+        let allow_list = faults.sift(args::elements("allow_list", allow_list).and_then(|list| {
+            allow_list::normalize(&list, &registry)
+                .map_err(|list| Fault::list("allow_list", list, ALLOW_LIST))
+        }));
         let lifetime = faults.sift(lifetime);
         let managed_by = faults.sift(args::words("managed_by", Kind::Manager, managed_by));
-        let (Some(scopes), Some(allow_list), Some(lifetime), Some(managed_by)) =
-            (scopes, allow_list, lifetime, managed_by)
+        let (Some(name), Some(scopes), Some(allow_list), Some(lifetime), Some(managed_by)) =
+            (name, scopes, allow_list, lifetime, managed_by)
         else {
             return Err(faults.into());
         };
-        Ok(Wanted { name: args::required("name", name)?, scopes, allow_list, lifetime, managed_by })
+        Ok(Wanted { name, scopes, allow_list, lifetime, managed_by })
     }
 
     /// When a key minted now would expire, within the cap.
@@ -84,9 +85,15 @@ fn mint_api_key(
     managed_by: Option<&[u8]>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Record, ErrorReport> {
-    let username = args::required("username", username)?;
-    let lifetime = args::lifetime(args::required("lifetime", lifetime)?);
-    let wanted = Wanted::new(name, &scopes, &allow_list, lifetime, managed_by)?;
+    let mut faults = Faults::default();
+    let username = faults.sift(args::required("username", username));
+    let name = args::ruled(Rule::ApiKeyName, name).map(str::as_bytes);
+    let lifetime = args::required("lifetime", lifetime).and_then(args::lifetime);
+    let wanted = faults.sift_all(Wanted::new(name, &scopes, &allow_list, lifetime, managed_by))?;
+    let (Some(username), Some(wanted)) = (username, wanted) else {
+        faults.report_but_name()?;
+        return Ok(Record::NONE);
+    };
     let now = clock::now();
     let expires_at = wanted.expires_at(now)?;
     let user = user::hold(username)?;

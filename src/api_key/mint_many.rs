@@ -1,6 +1,7 @@
 //! mint_api_keys: many keys in one statement, all or none.
 
 use super::mint::{Wanted, new_token};
+use crate::args::Faults;
 use crate::error::{Failure, Fault};
 use crate::record::Rows;
 use crate::user::{self, User};
@@ -25,14 +26,19 @@ fn mint_api_keys(
     managed_by: Option<&[u8]>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Rows, ErrorReport> {
-    let (usernames, names) = (every("usernames", &usernames)?, every("names", &names)?);
+    let mut faults = Faults::default();
+    let usernames = faults.sift(every("usernames", &usernames));
+    let names = faults.sift(every("names", &names));
+    let lifetime = args::required("lifetime", lifetime).and_then(args::lifetime);
+    let wanted = faults.sift_all(Wanted::new(Ok(b""), &scopes, &allow_list, lifetime, managed_by))?;
+    let (Some(usernames), Some(names), Some(wanted)) = (usernames, names, wanted) else {
+        return Err(Failure::from(faults).into());
+    };
     if usernames.len() != names.len() {
         let rule = format!("There are {} usernames and {} names.", usernames.len(), names.len());
         return Err(Failure::from(Fault::new("names", rule, "Give as many names as usernames.")).into());
     }
     let rows = Rows::new(fcinfo);
-    let lifetime = args::lifetime(args::required("lifetime", lifetime)?);
-    let wanted = Wanted::new(Some(b""), &scopes, &allow_list, lifetime, managed_by)?;
     if names.is_empty() {
         return Ok(rows);
     }
@@ -72,14 +78,14 @@ fn mint_api_keys(
 }
 
 /// Every element, none of which may be null.
-fn every<'a>(argument: &'static str, value: &Option<Array<&[u8]>>) -> Result<Vec<Vec<u8>>, Failure<'a>> {
+fn every(argument: &'static str, value: &Option<Array<&[u8]>>) -> Result<Vec<Vec<u8>>, Fault> {
     let elements = args::elements(argument, value)?;
     if elements.len() > MOST {
         let rule = format!("It has {} elements, and at most {MOST} are allowed.", elements.len());
-        return Err(Fault::new(argument, rule, "Mint more keys by more calls.").into());
+        return Err(Fault::new(argument, rule, "Mint more keys by more calls."));
     }
     let nulls = || Fault::new(argument, "An element is null.", "Give each key its owner and its name.");
-    elements.into_iter().map(|element| element.ok_or_else(|| nulls().into())).collect()
+    elements.into_iter().map(|element| element.ok_or_else(nulls)).collect()
 }
 
 /// The owners by their names in lower case, each held as it is until the transaction ends.

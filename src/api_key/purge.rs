@@ -22,8 +22,10 @@ fn purge_api_keys(retention: Option<Interval>, batch: Option<i32>) -> Result<i64
          WHERE ctid = ANY (ARRAY(
            SELECT ctid FROM keywright.api_keys WHERE revoked_at < $1
             ORDER BY revoked_at LIMIT $2 FOR UPDATE SKIP LOCKED))"#;
-    let retention = args::duration("retention", retention)?;
-    let batch = args::within("batch", batch, MOST)?;
+    let mut faults = args::Faults::default();
+    let retention = faults.sift(args::duration("retention", retention));
+    let batch = faults.sift(args::within("batch", batch, MOST));
+    let (Some(retention), Some(batch)) = (retention, batch) else { return Err(Failure::from(faults).into()) };
     let before = retention.before(clock::now());
     let delete = |sql, most: i64| audit::summed(|| spi::count(sql, &[spi::time(before), most.into()])) as i64;
     let batch = i64::from(batch);

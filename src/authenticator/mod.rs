@@ -10,7 +10,7 @@ mod status;
 mod step;
 mod world;
 
-use crate::args;
+use crate::args::{self, Faults};
 use crate::error::Failure;
 use crate::manager::Claim;
 use crate::record::Rows;
@@ -21,6 +21,7 @@ use keywright_core::authenticator::findings::{Finding, Severity, literal};
 use keywright_core::authenticator::ledger::Kind;
 use keywright_core::authenticator::plan::{Step, World};
 use keywright_core::authenticator::{Desired, Oid};
+use keywright_core::name::Rule;
 use keywright_core::printable::quoted;
 use keywright_core::text::Kind as Words;
 use pgrx::datum::{Array, TimestampWithTimeZone};
@@ -34,7 +35,7 @@ pub use preflight::{list, missing_of_search_path};
 #[expect(clippy::too_many_arguments, reason = "one for each of the SQL function's, and fcinfo")]
 #[pg_extern(sql = false)]
 fn grant_authenticator(
-    service: Option<&str>,
+    service: Option<&[u8]>,
     connect_as: Option<&[u8]>,
     anon_role: Option<&[u8]>,
     jwt_roles: Option<Array<&[u8]>>,
@@ -44,17 +45,27 @@ fn grant_authenticator(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Rows, ErrorReport> {
     let caller = Caller::enter(fcinfo);
-    let desired = Desired::new(
-        args::required("service", service)?.to_owned(),
-        args::text("connect_as", connect_as)?.to_owned(),
-        preflight::optional("anon_role", anon_role)?,
-        preflight::list("jwt_roles", &jwt_roles)?,
-        preflight::list("schemas", &schemas)?,
-        args::required("noinherit", noinherit)?,
-    );
-    let managed_by = args::words("managed_by", Words::Manager, managed_by).map_err(Failure::from)?;
-    let wanted = Wanted { desired, managed_by };
     let rows = Rows::new(fcinfo);
+    let mut faults = Faults::default();
+    let service = faults.sift(args::ruled(Rule::ServiceName, service));
+    let connect_as = faults.sift(args::text("connect_as", connect_as));
+    let anon_role = faults.sift(preflight::optional("anon_role", anon_role));
+    let jwt_roles = faults.sift(list("jwt_roles", &jwt_roles));
+    let schemas = faults.sift(list("schemas", &schemas));
+    let noinherit = faults.sift(args::required("noinherit", noinherit));
+    let managed_by = faults.sift(args::words("managed_by", Words::Manager, managed_by));
+    let (Some(service), Some(connect_as), Some(anon_role)) = (service, connect_as, anon_role) else {
+        faults.report_but_name()?;
+        return Ok(rows);
+    };
+    let (Some(jwt_roles), Some(schemas), Some(noinherit), Some(managed_by)) =
+        (jwt_roles, schemas, noinherit, managed_by)
+    else {
+        return Err(Failure::from(faults).into());
+    };
+    let (service, connect_as) = (service.to_owned(), connect_as.to_owned());
+    let desired = Desired::new(service, connect_as, anon_role, jwt_roles, schemas, noinherit);
+    let wanted = Wanted { desired, managed_by };
     let (world, steps, stored) = step::named(|| patiently(|| grant(&wanted, &caller)))?;
     for step in &steps {
         push(&rows, &world, step, false);

@@ -1,10 +1,12 @@
 //! ensure_gateway_key: keep the token that is handed in, or mint its successor. As ensure_api_key does it.
 
 use super::mint::{self, Holder, New, holder, queue, supersede};
+use crate::args::Faults;
 use crate::error::Failure;
 use crate::record::Record;
 use crate::{args, clock, spi};
 use keywright_core::digest;
+use keywright_core::name::Rule;
 use keywright_core::text::Kind;
 use keywright_core::token::{GatewayKey, stored};
 use pgrx::datum::Uuid;
@@ -32,10 +34,15 @@ fn ensure_gateway_key(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Record, ErrorReport> {
     let started = clock::call_started();
-    let name = args::required("name", name)?;
-    let managed_by = args::words("managed_by", Kind::Manager, managed_by)?;
+    let mut faults = Faults::default();
+    let name = faults.sift(args::ruled(Rule::GatewayKeyName, name));
+    let managed_by = faults.sift(args::words("managed_by", Kind::Manager, managed_by));
+    let (Some(name), Some(managed_by)) = (name, managed_by) else {
+        faults.report_but_name()?;
+        return Ok(Record::NONE);
+    };
     let existing = existing_token.and_then(stored);
-    let columns = ensure(name, existing, managed_by, started)?;
+    let columns = ensure(name.as_bytes(), existing, managed_by, started)?;
     Ok(Record::new(fcinfo, &columns))
 }
 

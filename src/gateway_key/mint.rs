@@ -1,10 +1,12 @@
 //! mint_gateway_key, and the insertion every new key goes through.
 
+use crate::args::Faults;
 use crate::error::Failure;
 use crate::lock::Lock;
 use crate::record::Record;
 use crate::{args, clock, spi};
 use keywright_core::alphabet::OperatingSystem;
+use keywright_core::name::Rule;
 use keywright_core::text::Kind;
 use keywright_core::token::{self, Minted};
 use pgrx::datum::Uuid;
@@ -25,9 +27,14 @@ fn mint_gateway_key(
     managed_by: Option<&[u8]>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Record, ErrorReport> {
-    let name = args::required("name", name)?;
-    let managed_by = args::words("managed_by", Kind::Manager, managed_by)?;
-    Ok(match insert(name, managed_by)? {
+    let mut faults = Faults::default();
+    let name = faults.sift(args::ruled(Rule::GatewayKeyName, name));
+    let managed_by = faults.sift(args::words("managed_by", Kind::Manager, managed_by));
+    let (Some(name), Some(managed_by)) = (name, managed_by) else {
+        faults.report_but_name()?;
+        return Ok(Record::NONE);
+    };
+    Ok(match insert(name.as_bytes(), managed_by)? {
         None => Record::NONE,
         Some(new) => Record::new(
             fcinfo,

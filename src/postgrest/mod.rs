@@ -1,5 +1,6 @@
 //! PostgREST's configuration of a service: kept settings, read by PostgREST from the database, and its file.
 
+use crate::args::Faults;
 use crate::error::{Failure, Fault};
 use crate::own::Own;
 use crate::record::Rows;
@@ -13,6 +14,8 @@ use pgrx::{AnyElement, IntoDatum, PgBuiltInOids, pg_extern, pg_sys};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+const OBJECT: &str = "Give a JSON object.";
+
 const PRE_CONFIG: &str = "keywright.postgrest_config";
 
 type Settings = BTreeMap<String, Option<String>>;
@@ -23,10 +26,10 @@ fn set_postgrest_settings(
     settings: Option<AnyElement>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Rows, ErrorReport> {
-    let service = args::required("service", service)?;
-    let wanted = object_of("settings", args::required("settings", settings)?)?;
     let rows = Rows::new(fcinfo);
-    for (key, outcome) in set(service, "settings", &wanted)? {
+    let mut faults = Faults::default();
+    let wanted = faults.sift(args::required("settings", settings).and_then(|it| object_of("settings", it)));
+    for (key, outcome) in set(service, "settings", wanted, faults)? {
         rows.push(&[key.into_datum(), outcome.into_datum()]);
     }
     Ok(rows)
@@ -38,26 +41,26 @@ fn set_postgrest_setting(
     key: Option<&[u8]>,
     value: Option<&[u8]>,
 ) -> Result<&'static str, ErrorReport> {
-    let service = args::required("service", service)?;
-    let key = args::text("key", key)?.to_owned();
-    let value = value.map(|value| args::text("value", Some(value)).map(str::to_owned)).transpose()?;
-    let changes = set(service, "setting", &Settings::from([(key, value)]))?;
+    let mut faults = Faults::default();
+    let key = faults.sift(args::text("key", key).map(str::to_owned));
+    let value = value.map(|value| args::text("value", Some(value)).map(str::to_owned));
+    let value = faults.sift(value.transpose());
+    let wanted = key.zip(value).map(|setting| (Settings::from([setting]), Vec::new()));
+    let changes = set(service, "setting", wanted, faults)?;
     Ok(changes.first().map_or("unchanged", |(_, outcome)| outcome))
 }
 
-/// The members of a JSON object as text, whatever the encoding of the database.
-fn object_of(argument: &'static str, object: AnyElement) -> Result<Settings, Failure<'static>> {
+/// The members of a JSON object as text, whatever the encoding of the database; and what is wrong with the others, in sentences.
+fn object_of(argument: &'static str, object: AnyElement) -> Result<(Settings, Vec<String>), Fault> {
     const KIND: &str = "SELECT pg_catalog.jsonb_typeof($1)";
     const MEMBERS: &str = r#"
         SELECT e.key, e.value #>> '{}', pg_catalog.jsonb_typeof(e.value)
           FROM pg_catalog.jsonb_each($1) AS e (key, value) ORDER BY e.key COLLATE "C""#;
     // SAFETY: the SQL declares the argument jsonb.
     let args = [unsafe { spi::Arg::new(object, PgBuiltInOids::JSONBOID.value()) }];
-    let fault =
-        |sentence: String| -> Failure { Fault::new(argument, sentence, "Give a JSON object.").into() };
     let kind: Option<String> = spi::read(KIND, &args, |row| row.get(1)).pop().flatten();
     if kind.as_deref() != Some("object") {
-        return Err(fault("It is not an object.".into()));
+        return Err(Fault::new(argument, "It is not an object.", OBJECT));
     }
     let mut settings = Settings::new();
     let mut wrong = Vec::new();
@@ -76,13 +79,15 @@ fn object_of(argument: &'static str, object: AnyElement) -> Result<Settings, Fai
             settings.insert(text(key), value.map(text));
         }
     }
-    if wrong.is_empty() { Ok(settings) } else { Err(fault(wrong.join("\n"))) }
+    Ok((settings, wrong))
 }
 
+/// `faults` are those found so far: without any of them there is something wanted.
 fn set(
-    service: &[u8],
+    service: Option<&[u8]>,
     argument: &'static str,
-    wanted: &Settings,
+    wanted: Option<(Settings, Vec<String>)>,
+    mut faults: Faults,
 ) -> Result<Vec<(String, &'static str)>, Failure<'static>> {
     const HOLD: &str = "SELECT FROM keywright.authenticators WHERE service = $1 FOR NO KEY UPDATE";
     const STORE: &str = r#"
@@ -91,20 +96,26 @@ fn set(
         DO UPDATE SET value = excluded.value, updated_at = pg_catalog.clock_timestamp()"#;
     const REMOVE: &str = "DELETE FROM keywright.postgrest_settings WHERE service = $1 AND key = $2";
     const HINT: &str = "See docs.postgrest.org, Configuration; null removes a setting.";
-    let found = service_of(service);
-    let before = found.as_ref().map(|desired| stored(&desired.service)).unwrap_or_default();
-    let (checked, mut sentences) = match postgrest::check(wanted, &before) {
-        Ok(checked) => (checked, Vec::new()),
-        Err(sentences) => (Settings::new(), sentences),
+    let service = faults.sift(args::required("service", service));
+    let Some((wanted, mut sentences)) = wanted else { return Err(faults.into()) };
+    let found = service.map(service_of);
+    let before = match &found {
+        Some(Ok(desired)) => stored(&desired.service),
+        _ => BTreeMap::new(),
     };
+    let checked = postgrest::check(&wanted, &before).unwrap_or_else(|wrong| {
+        sentences.extend(wrong);
+        Settings::new()
+    });
     let path = wanted.get("db_extra_search_path").cloned().flatten();
     let path = path.map(|path| BTreeMap::from([("db_extra_search_path".to_owned(), path)]));
     for schema in authenticator::missing_of_search_path(&path.unwrap_or_default()) {
         sentences.push(format!("db_extra_search_path: Schema {} does not exist.", quoted(schema.as_bytes())));
     }
     if !sentences.is_empty() {
-        return Err(Fault { argument, sentences, hint: HINT.into() }.into());
+        faults.push(Fault { argument, sentences, hint: HINT.into(), is_name: false });
     }
+    let Some(found) = found.filter(|_| faults.is_empty()) else { return Err(faults.into()) };
     let desired = found?;
     let service = desired.service.as_str();
     if differences(&checked, &before).is_empty() {
@@ -225,29 +236,37 @@ fn render_postgrest_config(
          WHERE r.rolname = $1
            AND pg_catalog.has_schema_privilege(r.oid, 'keywright', 'USAGE')
            AND pg_catalog.has_function_privilege(r.oid, 'keywright.postgrest_config()', 'EXECUTE')"#;
-    let desired = service_of(args::required("service", service)?)?;
-    let hosts: Vec<String> = authenticator::list("hosts", &hosts)?;
-    let password = secret("password", password)?;
-    let jwt_secret = secret("jwt_secret", jwt_secret)?;
-    let target = args::text("target_session_attrs", target_session_attrs)?.to_owned();
-    let parameters = object_of("parameters", args::required("parameters", parameters)?)?;
-    let names = authenticator::current_names(&desired)?;
-    let user = names[&desired.connect_as].clone();
+    let mut faults = Faults::default();
+    let service = faults.sift(args::required("service", service));
+    let found = service.map(service_of);
+    let hosts = faults.sift(authenticator::list("hosts", &hosts));
+    let password = faults.sift(secret("password", password)).flatten();
+    let jwt_secret = faults.sift(secret("jwt_secret", jwt_secret)).flatten();
+    let target = faults.sift(args::text("target_session_attrs", target_session_attrs));
+    let parameters =
+        faults.sift(args::required("parameters", parameters).and_then(|it| object_of("parameters", it)));
+    let (parameters, wrong) = parameters.unwrap_or_default();
     let mut connection = Connection {
-        user: user.clone(),
+        user: String::new(),
         database: authenticator::database()?,
-        hosts,
-        target_session_attrs: target,
+        // Something right stands for what was found wrong above.
+        hosts: hosts.unwrap_or_else(|| vec!["localhost".to_owned()]),
+        target_session_attrs: target.unwrap_or("any").to_owned(),
         parameters: parameters.into_iter().filter_map(|(key, value)| Some((key, value?))).collect(),
     };
-    let mut faults: Vec<Fault> = Vec::new();
-    for (argument, sentence) in connection.faults() {
-        match faults.iter_mut().find(|fault| fault.argument == argument) {
-            Some(fault) => fault.sentences.push(sentence),
-            None => faults.push(Fault::new(argument, sentence, "")),
-        }
+    let mut sentences: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let wrong = wrong.into_iter().map(|sentence| ("parameters", sentence));
+    for (argument, sentence) in wrong.chain(connection.faults()) {
+        sentences.entry(argument).or_default().push(sentence);
     }
-    let settings = stored(&desired.service);
+    for (argument, sentences) in sentences {
+        let hint = if argument == "parameters" { OBJECT } else { "" };
+        faults.push(Fault { argument, sentences, hint: hint.into(), is_name: false });
+    }
+    let settings = match &found {
+        Some(Ok(desired)) => stored(&desired.service),
+        _ => BTreeMap::new(),
+    };
     let is_base64 = settings.get("jwt_secret_is_base64").is_some_and(|value| value == "true");
     if let Some(sentence) = jwt_secret.and_then(|secret| postgrest::secret_fault(secret, is_base64)) {
         faults.push(Fault::new("jwt_secret", sentence, "RFC 7518 wants as many bits as the hash has."));
@@ -255,9 +274,12 @@ fn render_postgrest_config(
     if password.is_some_and(str::is_empty) {
         faults.push(Fault::new("password", "It is empty.", "Null leaves it out."));
     }
-    if !faults.is_empty() {
-        return Err(Failure::Arguments(faults).into());
-    }
+    let Some(found) = found.filter(|_| faults.is_empty()) else {
+        return Err(Failure::from(faults).into());
+    };
+    let desired = found?;
+    let names = authenticator::current_names(&desired)?;
+    connection.user = names[&desired.connect_as].clone();
     if authenticator::shares_its_login(&desired)? {
         let options = format!("-c keywright.service={}", desired.service);
         connection
@@ -266,7 +288,7 @@ fn render_postgrest_config(
             .and_modify(|given| *given = format!("{given} {options}"))
             .or_insert(options);
     }
-    let may_read = !spi::read(MAY, &[user.as_str().into()], |_| ()).is_empty();
+    let may_read = !spi::read(MAY, &[connection.user.as_str().into()], |_| ()).is_empty();
     let text = postgrest::render(
         &connection,
         password,

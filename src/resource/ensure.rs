@@ -4,9 +4,11 @@ use super::declared::columns;
 use super::kind::Kind;
 use super::store::{Wanted, changed, remove, require_unmanaged, store_all};
 use super::{exists, hold};
+use crate::args::Outcome;
 use crate::error::{Failure, Fault};
 use crate::manager::Claim;
 use crate::{args, role, spi};
+use keywright_core::name::Rule;
 use keywright_core::resource::Resource;
 use keywright_core::text::Kind as Words;
 use pgrx::datum::Array;
@@ -20,14 +22,20 @@ fn ensure_resource(
     parent_id: Option<&[u8]>,
     words: Option<&[u8]>,
     managed_by: Option<&[u8]>,
-) -> Result<&'static str, ErrorReport> {
-    let id = args::text("id", id)?;
-    let kind = Kind::find(args::required("type", kind)?)?;
+) -> Result<Outcome, ErrorReport> {
     let mut faults = args::Faults::default();
-    let words = faults.sift(args::words("name", Words::DisplayName, words)).flatten();
-    let managed_by = faults.sift(args::words("managed_by", Words::Manager, managed_by)).flatten();
-    faults.report()?;
-    let parent_id = parent_id.map(|id| args::text("parent_id", Some(id))).transpose()?;
+    let kind = faults.sift(args::required("type", kind));
+    let id = faults.sift(args::ruled(Rule::ResourceId, id));
+    let parent_id = faults.sift(parent_id.map(|id| args::text("parent_id", Some(id))).transpose());
+    let words = faults.sift(args::words("name", Words::DisplayName, words));
+    let managed_by = faults.sift(args::words("managed_by", Words::Manager, managed_by));
+    let (Some(kind), Some(id), Some(parent_id), Some(words), Some(managed_by)) =
+        (kind, id, parent_id, words, managed_by)
+    else {
+        faults.report_but_name()?;
+        return Ok(None);
+    };
+    let kind = Kind::find(kind)?;
     let wanted = Wanted {
         ids: vec![id.to_owned()],
         parents: parent_id.map(|id| vec![(!id.is_empty()).then(|| id.to_owned())]),
@@ -42,7 +50,7 @@ fn ensure_resource(
     let manage = Manage { resource: &resource, managed_by };
     let wanted = changed(&kind, wanted);
     if wanted.ids.is_empty() && !manage.needed(false)? {
-        return Ok("unchanged");
+        return Ok(Some("unchanged"));
     }
     // Before the parent: where resources nest, one writer at a time.
     kind.hold(parent.is_some())?;
@@ -52,11 +60,11 @@ fn ensure_resource(
     manage.needed(true)?;
     let was_there = exists(&resource);
     let written = store_all(&kind, wanted)? + manage.note();
-    Ok(match (written, was_there) {
+    Ok(Some(match (written, was_there) {
         (0, _) => "unchanged",
         (_, true) => "updated",
         (_, false) => "created",
-    })
+    }))
 }
 
 /// Who manages a resource: nobody's is taken over by the first manager who names itself.

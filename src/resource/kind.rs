@@ -1,10 +1,12 @@
 //! Types of resources: register_resource_type, delete_resource_type.
 
 use super::{MOST_ANCESTORS, ORGANIZATION};
+use crate::args::Outcome;
 use crate::definition::{definition, lock, settle};
 use crate::error::{Failure, Fault};
 use crate::manager::Claim;
 use crate::{args, scope, spi};
+use keywright_core::name::Rule;
 use keywright_core::text::Kind as Words;
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -70,13 +72,18 @@ impl Kind {
 
 #[pg_extern(sql = false)]
 fn register_resource_type(
-    name: Option<&str>,
+    name: Option<&[u8]>,
     parent: Option<&[u8]>,
     managed_by: Option<&[u8]>,
-) -> Result<&'static str, ErrorReport> {
-    let name = args::required("type", name)?;
-    let managed_by = args::words("managed_by", Words::Manager, managed_by)?;
-    Ok(register(name, parent, managed_by, false)?)
+) -> Result<Outcome, ErrorReport> {
+    let mut faults = args::Faults::default();
+    let name = faults.sift(args::ruled(Rule::ResourceType, name));
+    let managed_by = faults.sift(args::words("managed_by", Words::Manager, managed_by));
+    let (Some(name), Some(managed_by)) = (name, managed_by) else {
+        faults.report_but_name()?;
+        return Ok(None);
+    };
+    Ok(Some(register(name, parent, managed_by, false)?))
 }
 
 pub fn register(

@@ -1,9 +1,11 @@
 //! define_role and delete_role.
 
+use crate::args::Outcome;
 use crate::definition::{definition, lock, settle};
 use crate::error::{Failure, Fault};
 use crate::manager::Claim;
 use crate::{args, scope, spi};
+use keywright_core::name::Rule;
 use keywright_core::text::Kind;
 use pgrx::datum::Array;
 use pgrx::pg_extern;
@@ -11,27 +13,29 @@ use pgrx::pg_sys::panic::ErrorReport;
 
 #[pg_extern(sql = false)]
 fn define_role(
-    name: Option<&str>,
+    name: Option<&[u8]>,
     permissions: Option<Array<&[u8]>>,
     level: Option<i32>,
     managed_by: Option<&[u8]>,
-) -> Result<&'static str, ErrorReport> {
-    let name = args::required("name", name)?;
-    let level = args::required("level", level)?;
-    let permissions = args::elements("permissions", &permissions)?;
+) -> Result<Outcome, ErrorReport> {
     let mut faults = args::Faults::default();
-    let permissions = faults.sift(scope::permissions(&permissions));
-    let level = faults.sift(match level {
+    let name = faults.sift(args::ruled(Rule::RoleName, name));
+    let permissions =
+        faults.sift(args::elements("permissions", &permissions).and_then(|list| scope::permissions(&list)));
+    let level = faults.sift(args::required("level", level).and_then(|level| match level {
         0..=9 => Ok(level),
         _ => {
             Err(Fault::new("level", "It must be from 0 to 9.", "0 is the highest level, 3 that of a viewer."))
         }
-    });
+    }));
     let managed_by = faults.sift(args::words("managed_by", Kind::Manager, managed_by));
-    let (Some(permissions), Some(level), Some(managed_by)) = (permissions, level, managed_by) else {
-        return Err(Failure::from(faults).into());
+    let (Some(name), Some(permissions), Some(level), Some(managed_by)) =
+        (name, permissions, level, managed_by)
+    else {
+        faults.report_but_name()?;
+        return Ok(None);
     };
-    Ok(define(name, &permissions, level, managed_by, false)?)
+    Ok(Some(define(name, &permissions, level, managed_by, false)?))
 }
 
 pub fn define(

@@ -6,6 +6,7 @@ use crate::error::{Failure, Fault};
 use crate::record::Record;
 use crate::{args, spi};
 use keywright_core::manifest;
+use keywright_core::name::Rule;
 use keywright_core::text::Kind;
 use pgrx::JsonB;
 use pgrx::datum::{Array, Uuid};
@@ -46,20 +47,23 @@ fn ensure_system_user(
     managed_by: Option<&[u8]>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Record, ErrorReport> {
-    let username = args::required("username", username)?;
-    check_words(email, display_name, managed_by).report()?;
+    let mut faults = Faults::default();
+    let username = faults.sift(args::ruled(Rule::Username, username));
+    check_words(&mut faults, email, display_name, managed_by);
     let roles = roles.map(|roles| {
-        roles.iter().map(|role| Ok(args::text("roles", role)?.to_owned())).collect::<Result<_, Failure>>()
+        roles.iter().map(|role| args::text("roles", role).map(str::to_owned)).collect::<Result<_, Fault>>()
     });
-    let holdings = standing::Wanted {
-        roles: roles.transpose()?,
-        organization_role: organization_role
-            .map(|role| args::text("organization_role", Some(role)).map(str::to_owned))
-            .transpose()?,
+    let roles = faults.sift(roles.transpose());
+    let role = organization_role.map(|role| args::text("organization_role", Some(role)).map(str::to_owned));
+    let role = faults.sift(role.transpose());
+    let (Some(username), Some(roles), Some(role), true) = (username, roles, role, faults.is_empty()) else {
+        faults.report_but_name()?;
+        return Ok(Record::NONE);
     };
+    let holdings = standing::Wanted { roles, organization_role: role };
     standing::require_roles(&holdings, false)?;
     let wanted = Wanted {
-        username,
+        username: username.as_bytes(),
         kind: "system",
         email,
         display_name,
@@ -151,15 +155,20 @@ fn ensure_user(
     managed_by: Option<&[u8]>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Record, ErrorReport> {
-    let username = args::required("username", username)?;
-    let kind = args::required("kind", kind)?;
-    let mut faults = check_words(email, display_name, managed_by);
-    let kind = faults.sift(KINDS.into_iter().find(|known| known.as_bytes() == kind).ok_or_else(|| {
-        let hint = "System users are made by keywright.ensure_system_user.";
-        Fault::new("kind", "It must be human or service.", hint)
+    let mut faults = Faults::default();
+    let username = faults.sift(args::ruled(Rule::Username, username));
+    let kind = faults.sift(args::required("kind", kind).and_then(|kind| {
+        KINDS.into_iter().find(|known| known.as_bytes() == kind).ok_or_else(|| {
+            let hint = "System users are made by keywright.ensure_system_user.";
+            Fault::new("kind", "It must be human or service.", hint)
+        })
     }));
-    let Some(kind) = kind else { return Err(Failure::from(faults).into()) };
-    faults.report()?;
+    check_words(&mut faults, email, display_name, managed_by);
+    let (Some(username), Some(kind), true) = (username, kind, faults.is_empty()) else {
+        faults.report_but_name()?;
+        return Ok(Record::NONE);
+    };
+    let username = username.as_bytes();
     if let Some(role) = db_role.filter(|role| !role.is_empty()) {
         require_harmless_role(role)?;
     }
@@ -183,12 +192,15 @@ fn ensure(wanted: &Wanted, fcinfo: pg_sys::FunctionCallInfo) -> Result<Record, E
     Ok(Record::new(fcinfo, &[id.into_datum(), outcome.into_datum()]))
 }
 
-fn check_words(email: Option<&[u8]>, display_name: Option<&[u8]>, managed_by: Option<&[u8]>) -> Faults {
-    let mut faults = Faults::default();
+fn check_words(
+    faults: &mut Faults,
+    email: Option<&[u8]>,
+    display_name: Option<&[u8]>,
+    managed_by: Option<&[u8]>,
+) {
     faults.sift(args::words("email", Kind::Email, email));
     faults.sift(args::words("display_name", Kind::DisplayName, display_name));
     faults.sift(args::words("managed_by", Kind::Manager, managed_by));
-    faults
 }
 
 /// Goes round again only when another session made or deleted the user in between.
