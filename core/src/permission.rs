@@ -40,7 +40,7 @@ impl Permission {
     }
 
     /// Adds what is wrong when the type is not registered; `written` is what this was read from.
-    pub(crate) fn look_up(&self, written: &str, registry: &Registry, faults: &mut Faults) {
+    pub fn look_up(&self, written: &str, registry: &Registry, faults: &mut Faults) {
         if self.kind != "*" && !registry.has_type(&self.kind) {
             let shown = quoted_of(written.as_bytes(), &self.kind);
             faults.add(format!("{shown} is not a registered resource type."));

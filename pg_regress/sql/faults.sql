@@ -15,6 +15,7 @@ INSERT INTO public.malformed VALUES
   (NULL, 'managed_by', $$''$$), (NULL, 'reason', $$E'a\nb'$$), (NULL, 'display_name', $$E'a\nb'$$), (NULL, 'email', $$E'a\nb'$$),
   (NULL, 'name', $$E'a\nb'$$), ('operator_key_name', 'name', 'NULL'), ('revoke_operator_access', 'name', 'NULL'), ('ensure_operator_access', 'name', 'NULL'),
   ('delete_role', 'name', 'NULL'), ('delete_scope', 'name', 'NULL'), ('rotate_gateway_key', 'name', 'NULL'),
+  ('mint_api_key', 'name', $$'k'$$), ('ensure_api_key', 'name', $$'k'$$), ('import_api_key', 'name', $$'k'$$),
   ('ensure_user', 'username', $$'A b'$$), ('ensure_system_user', 'username', $$'A b'$$), ('ensure_resource', 'id', $$'a b'$$),
   (NULL, 'roles', $$'{NULL}'$$), (NULL, 'kind', $$'x'$$), (NULL, 'scopes', $$'{x}'$$), (NULL, 'allow_list', $$'{x}'$$),
   (NULL, 'lifetime', $$'-1 day'$$), (NULL, 'renew_before', $$'-1 day'$$), (NULL, 'grace', $$'-1 day'$$), (NULL, 'retention', $$'-1 day'$$),
@@ -25,6 +26,25 @@ INSERT INTO public.malformed VALUES
   (NULL, 'parameters', $$'[]'$$), (NULL, 'manifest', $$'[]'$$);
 -- Those that can not be, and why.
 CREATE TABLE public.unmalformed (function text, argument text, reason text NOT NULL);
+INSERT INTO public.unmalformed VALUES
+  (NULL, 'token', 'whatever it is, it is judged'), (NULL, 'tokens', 'whatever they are, they are judged'), (NULL, 'existing_token', 'whatever it is, it is judged'),
+  ('verify_api_key_digest', NULL, 'whatever they are, they are judged'),
+  ('apply', 'manifest', 'every fault in it has its path'), ('plan', 'manifest', 'every fault in it has its path'),
+  ('is_permitted', NULL, 'no key is in force, so nothing is permitted'),
+  ('bind_role', 'granted_by', 'null or a name, which is looked up'), ('bind_role', 'resource_type', 'the other half is named'),
+  ('unbind_role', 'resource_type', 'the other half is named'),
+  ('has_permission', 'resource_type', 'null or a name'), ('has_permission', 'resource_id', 'null or an id'),
+  ('ensure_user', 'db_role', 'null or a name, which is looked up'), ('ensure_system_user', 'organization_role', 'null or a name, which is looked up'),
+  ('ensure_resource', 'parent_id', 'null or an id, which is looked up'), ('ensure_resources', 'parent_ids', 'null or ids'), ('ensure_resources', 'names', 'null or names'),
+  ('register_resource_type', 'parent_type', 'null or a name, which is looked up'),
+  ('grant_authenticator', 'anon_role', 'null or a name, which is looked up'), ('preflight_authenticator', 'anon_role', 'null or a name, which is looked up'),
+  ('set_postgrest_setting', 'value', 'null removes it'), ('help', 'topic', 'null or words'),
+  ('revoke_api_key', 'username', 'null or a name'), ('rotate_api_key', 'username', 'null or a name'),
+  ('list_api_keys', NULL, 'but for the size of a page, what is not there is not listed'), ('list_audit_events', NULL, 'as above'),
+  ('list_resources', NULL, 'as above'), ('list_role_bindings', NULL, 'as above'), ('list_users', NULL, 'as above'), ('key_usage', NULL, 'as above'),
+  ('track_table', NULL, 'each is about the one before it: a table, its columns'),
+  ('mint_api_key', 'name', 'a name that breaks its rule is refused before anything is looked at'),
+  ('ensure_api_key', 'name', 'as above'), ('import_api_key', 'name', 'as above');
 CREATE FUNCTION public.malformed_call(function oid, OUT statement text, OUT arguments text[]) LANGUAGE sql AS $$
   SELECT format('SELECT * FROM keywright.%I(%s)', p.proname, string_agg(format('%I => %s', a.name, coalesce(m.value, 'NULL')) ||
            CASE WHEN m.value IS NULL THEN '::' || format_type(a.type, NULL) ELSE '' END, ', ' ORDER BY a.at)),
@@ -46,6 +66,14 @@ CREATE VIEW public.said AS
 -- Not named, though nothing says that it cannot be malformed.
 SELECT s.* FROM public.said AS s WHERE NOT EXISTS (
   SELECT FROM public.unmalformed AS u WHERE coalesce(u.function, s.function) = s.function AND coalesce(u.argument, s.argument) = s.argument) ORDER BY 1, 2;
+-- Said to be no fault, though it is named.
+SELECT u.* FROM public.unmalformed AS u WHERE NOT EXISTS (
+  SELECT FROM public.said AS s WHERE coalesce(u.function, s.function) = s.function AND coalesce(u.argument, s.argument) = s.argument) ORDER BY 1, 2;
+-- A name that alone breaks its rule is refused with the name of the rule.
+SELECT call, r.code, r.rule FROM unnest(ARRAY[
+  'ensure_user(''A'', '''')', 'ensure_system_user(''A'')', 'register_resource_type(''A'')', 'ensure_resource(''project'', ''a b'')', 'define_role(''A'', ''{project:read}'')',
+  'define_scope(''A'', ''{project:read}'')', 'mint_gateway_key(''A'')', 'ensure_gateway_key(''A'')', 'mint_api_key(''u'', ''A'')',
+  'grant_authenticator(''A'', ''x'', ''y'')']) WITH ORDINALITY AS c (call, n), LATERAL public.refusal('SELECT keywright.' || call) AS r ORDER BY n;
 DROP VIEW public.said;
 DROP FUNCTION public.malformed_call(oid);
 DROP TABLE public.malformed, public.unmalformed;

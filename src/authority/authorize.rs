@@ -1,7 +1,8 @@
 //! authorize_api_key: is the token good, and does it permit this; one snapshot for both.
 
-use super::{Limits, Roles, path_until, question, source};
+use super::{Limits, Roles, Types, path_until, source};
 use crate::api_key;
+use crate::args::Faults;
 use crate::error::{Failure, Fault};
 use crate::record::Record;
 use keywright_core::printable::{is_hidden, quoted};
@@ -17,9 +18,15 @@ fn authorize_api_key(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Record, ErrorReport> {
     let written = permission.unwrap_or_default();
-    let permission = question(permission)?;
+    let mut faults = Faults::default();
+    let types = Types::read()?;
+    let permission = faults.sift(types.question(permission));
+    let resource = faults.sift(resource.map(|text| require_resource(text, &types)).transpose());
+    drop(types);
+    let (Some(permission), Some(resource)) = (permission, resource) else {
+        return Err(Failure::from(faults).into());
+    };
     let shown = if is_hidden(written) { quoted(written) } else { format!("\"{permission}\"") };
-    let resource = resource.map(require_resource).transpose()?;
     let place = resource.as_ref().map_or("everything".into(), |at| quoted(at.to_string().as_bytes()));
     let presented = api_key::presented(token).ok_or(Failure::InvalidToken)?;
     let source = source()?;
@@ -48,8 +55,9 @@ fn authorize_api_key(
     }
 }
 
-fn require_resource(text: &[u8]) -> Result<Resource, Fault> {
-    str::from_utf8(text).ok().and_then(Resource::parse).ok_or_else(|| {
+fn require_resource(text: &[u8], types: &Types) -> Result<Resource, Fault> {
+    let resource = str::from_utf8(text).ok().and_then(Resource::parse).ok_or_else(|| {
         Fault::new("resource", "It is not of the form type:id.", "Give one resource, such as project:p1.")
-    })
+    })?;
+    types.require("resource", resource.kind.as_bytes()).map(|()| resource)
 }

@@ -1,6 +1,6 @@
 //! has_permission: what the roles of a user cover.
 
-use super::{Roles, path, question, source};
+use super::{Roles, Types, path, source};
 use crate::args::Faults;
 use crate::error::Failure;
 use crate::user::User;
@@ -18,8 +18,11 @@ fn has_permission(
 ) -> Result<bool, ErrorReport> {
     let mut faults = Faults::default();
     let username = faults.sift(args::required("username", username));
-    let permission = faults.sift(question(permission));
-    let (Some(username), Some(permission)) = (username, permission) else {
+    let types = Types::read()?;
+    let permission = faults.sift(types.question(permission));
+    let kind = faults.sift(resource_type.map_or(Ok(()), |kind| types.require("resource_type", kind)));
+    drop(types);
+    let (Some(username), Some(permission), Some(())) = (username, permission, kind) else {
         return Err(Failure::from(faults).into());
     };
     let Some(user) = user::look(username).filter(User::is_active) else { return Ok(false) };

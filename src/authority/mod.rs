@@ -9,8 +9,10 @@ use crate::error::{Failure, Fault};
 use crate::probe::{Keyed, Reader, Row};
 use crate::{api_key, resource, user};
 use keywright_core::allow_list::Entry;
+use keywright_core::list;
 use keywright_core::permission::Permission;
-use keywright_core::printable::looks_like_a_token;
+use keywright_core::printable::{is_hidden, looks_like_a_token, quoted};
+use keywright_core::registry::Registry;
 use keywright_core::resource::Resource;
 use pgrx::datum::Uuid;
 use pgrx::{IntoDatum, pg_sys};
@@ -32,6 +34,10 @@ static SCOPES_BY_NAME: Keyed =
     Keyed::new(c"scopes", c"scopes_pkey", &[pg_sys::F_TEXTEQ], &[pg_sys::TEXTOID, pg_sys::TEXTARRAYOID])
         .again_by(column::scope::NAME);
 
+static TYPES_BY_NAME: Keyed =
+    Keyed::new(c"resource_types", c"resource_types_pkey", &[pg_sys::F_TEXTEQ], &[pg_sys::TEXTOID])
+        .again_by(column::kind::TYPE);
+
 /// Positions in a `Source`; keys and owners come first, as verification has them.
 pub const OWNERS: usize = 1;
 const BINDINGS: usize = 2;
@@ -50,6 +56,9 @@ mod column {
         pub const NAME: i32 = 1;
         pub const PERMISSIONS: i32 = 2;
         pub const LEVEL: i32 = 3;
+    }
+    pub mod kind {
+        pub const TYPE: i32 = 1;
     }
     pub mod scope {
         pub const NAME: i32 = 1;
@@ -209,11 +218,56 @@ pub fn path_until(
     path
 }
 
-/// What an argument asks for.
-pub fn question(permission: Option<&[u8]>) -> Result<Permission, Fault> {
-    let text = crate::args::text("permission", permission)?;
-    Permission::parse(text).filter(|_| !looks_like_a_token(text.as_bytes())).ok_or_else(|| {
-        let hint = "Give type:action, such as project:read.";
-        Fault::new("permission", "It is not of the form type:action.", hint)
-    })
+/// The registered types, which questions are about: to a slip of the pen the answer would be no, and to an owner yes. Actions are
+/// whatever an application calls them, since a permission with an asterisk covers any.
+pub struct Types(Reader<1>);
+
+impl Types {
+    pub fn read() -> Result<Types, Failure<'static>> {
+        Reader::new([&TYPES_BY_NAME]).map(Types)
+    }
+
+    fn has(&self, kind: &str) -> bool {
+        self.0.find(0, kind.into_datum().unwrap_or(pg_sys::Datum::null()), |row| row.is_some())
+    }
+
+    /// For the one that was meant.
+    fn registry(&self) -> Registry {
+        let mut names = Vec::new();
+        self.0.each(0, [], |row| names.extend(row.text(column::kind::TYPE).map(str::to_owned)));
+        Registry::new(names, [])
+    }
+
+    /// What an argument asks for.
+    pub fn question(&self, permission: Option<&[u8]>) -> Result<Permission, Fault> {
+        const HINT: &str = "Give type:action, such as project:read.";
+        let text = crate::args::text("permission", permission)?;
+        let asked = Permission::parse(text)
+            .filter(|_| !looks_like_a_token(text.as_bytes()))
+            .ok_or_else(|| Fault::new("permission", "It is not of the form type:action.", HINT))?;
+        if asked.kind() == "*" || self.has(asked.kind()) {
+            return Ok(asked);
+        }
+        let mut faults = list::Faults::default();
+        asked.look_up(text, &self.registry(), &mut faults);
+        Err(Fault::list("permission", faults, "See keywright.list_resource_types()."))
+    }
+
+    /// The type of a resource that is asked about.
+    pub fn require(&self, argument: &'static str, kind: &[u8]) -> Result<(), Fault> {
+        let name = str::from_utf8(kind).ok();
+        if name.is_some_and(|name| self.has(name)) {
+            return Ok(());
+        }
+        let registry = self.registry();
+        let nearest =
+            name.and_then(|name| registry.nearest_type(&name.to_ascii_lowercase()).map(str::to_owned));
+        let nearest = nearest.filter(|_| !is_hidden(kind)).into_iter().collect();
+        let sentences = vec![format!("{} is not a registered resource type.", quoted(kind))];
+        Err(Fault::list(
+            argument,
+            list::Faults { sentences, nearest },
+            "See keywright.list_resource_types().",
+        ))
+    }
 }

@@ -4,11 +4,11 @@ use crate::clock::{self, Moment};
 use crate::error::Failure;
 use crate::probe::{Epoch, Reader};
 use crate::{api_key, authority, resource};
-use authority::{Limits, Roles, Source};
+use authority::{Limits, Roles, Source, Types};
 use keywright_core::allow_list::Entry;
 use keywright_core::permission::Permission;
 use keywright_core::resource::{Resource, is_id};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Answers that are remembered for one permission; more would be forgotten and begun anew.
 const MOST_ANSWERS: usize = 250_000;
@@ -55,6 +55,8 @@ pub struct Standing {
 struct Asked {
     text: Vec<u8>,
     permission: Permission,
+    /// Types of resources it was asked for, other than its own.
+    kinds: HashSet<Vec<u8>>,
     in_scope: bool,
     /// The roles cover it everywhere.
     everywhere: bool,
@@ -145,6 +147,9 @@ impl Standing {
             }
         };
         let (limits, epoch, asked) = (&self.limits, self.epoch, &mut self.asked[at]);
+        if let Some(kind) = kind {
+            asked.require_known(kind)?;
+        }
         if !asked.in_scope {
             return Ok(Some(false));
         }
@@ -161,7 +166,7 @@ impl Standing {
     }
 
     fn ask(&self, text: &[u8]) -> Result<Asked, Failure<'static>> {
-        let permission = authority::question(Some(text))?;
+        let permission = Types::read()?.question(Some(text))?;
         let mut places = ByResource::new();
         let mut everywhere = false;
         for place in self.roles.places(&permission) {
@@ -176,6 +181,7 @@ impl Standing {
             text: text.to_vec(),
             in_scope: self.limits.in_scope(&permission),
             permission,
+            kinds: HashSet::new(),
             everywhere,
             places,
             answers: ByResource::new(),
@@ -190,6 +196,14 @@ impl Standing {
 }
 
 impl Asked {
+    fn require_known(&mut self, kind: &[u8]) -> Result<(), Failure<'static>> {
+        if self.permission.kind().as_bytes() != kind && !self.kinds.contains(kind) {
+            Types::read()?.require("resource_type", kind)?;
+            self.kinds.insert(kind.to_vec());
+        }
+        Ok(())
+    }
+
     /// Looks at the resource itself, then among the answers, then at those above.
     fn cover(
         &mut self,

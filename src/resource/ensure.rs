@@ -108,7 +108,7 @@ impl Manage<'_> {
 }
 
 /// A list of ids, each with its null. An id that is not UTF-8 is none, whatever the database's encoding.
-fn ids<'a>(argument: &'static str, list: &Array<&[u8]>) -> Result<Vec<Option<String>>, Failure<'a>> {
+fn ids(argument: &'static str, list: &Array<&[u8]>) -> Result<Vec<Option<String>>, Fault> {
     list.iter().map(|id| id.map(|id| Ok(args::text(argument, Some(id))?.to_owned())).transpose()).collect()
 }
 
@@ -119,22 +119,29 @@ fn ensure_resources(
     parent_ids: Option<Array<&[u8]>>,
     names: Option<Array<&[u8]>>,
 ) -> Result<i64, ErrorReport> {
-    let kind = Kind::find(args::required("type", kind)?)?;
-    let ids_given = ids("ids", args::required("ids", list.as_ref())?)?;
-    let parents = parent_ids.as_ref().map(|list| ids("parent_ids", list)).transpose()?;
+    let mut faults = args::Faults::default();
+    let kind = faults.sift(args::required("type", kind));
+    let ids_given = faults.sift(args::required("ids", list.as_ref()).and_then(|list| {
+        let Some(ids) = ids("ids", list)?.into_iter().collect::<Option<Vec<String>>>() else {
+            return Err(Fault::new("ids", "An id is null.", "Every resource has an id."));
+        };
+        Ok(ids)
+    }));
+    let parents = faults.sift(parent_ids.as_ref().map(|list| ids("parent_ids", list)).transpose());
     let names: Option<Vec<Option<String>>> =
         names.as_ref().map(|list| list.iter().map(|words| words.map(args::readable)).collect());
-    let fits = |list: &Option<Vec<_>>| list.as_ref().is_none_or(|list| list.len() == ids_given.len());
+    let wrong = names.iter().flatten().flatten();
+    let wrong = wrong.map(|name| args::words("names", Words::DisplayName, Some(name.as_bytes())));
+    faults.sift(wrong.map(|checked| checked.map(|_| ())).collect::<Result<(), Fault>>());
+    let (Some(kind), Some(ids), Some(parents), true) = (kind, ids_given, parents, faults.is_empty()) else {
+        return Err(Failure::from(faults).into());
+    };
+    let kind = Kind::find(kind)?;
+    let fits = |list: &Option<Vec<_>>| list.as_ref().is_none_or(|list| list.len() == ids.len());
     if !fits(&parents) || !fits(&names) {
         let sentence = "The arrays have different lengths.";
         return Err(Fault::new("ids", sentence, "Give a parent and a name, or a null, for each id.").into());
     }
-    for name in names.iter().flatten().flatten() {
-        args::words("names", Words::DisplayName, Some(name.as_bytes()))?;
-    }
-    let Some(ids) = ids_given.into_iter().collect() else {
-        return Err(Fault::new("ids", "An id is null.", "Every resource has an id.").into());
-    };
     let wanted = Wanted { ids, parents, names, ..Wanted::default() };
     wanted.check(&kind)?;
     let wanted = changed(&kind, wanted);
