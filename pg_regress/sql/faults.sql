@@ -15,7 +15,6 @@ INSERT INTO public.malformed VALUES
   (NULL, 'managed_by', $$''$$), (NULL, 'reason', $$E'a\nb'$$), (NULL, 'display_name', $$E'a\nb'$$), (NULL, 'email', $$E'a\nb'$$),
   (NULL, 'name', $$E'a\nb'$$), ('operator_key_name', 'name', 'NULL'), ('revoke_operator_access', 'name', 'NULL'), ('ensure_operator_access', 'name', 'NULL'),
   ('delete_role', 'name', 'NULL'), ('delete_scope', 'name', 'NULL'), ('rotate_gateway_key', 'name', 'NULL'),
-  ('mint_api_key', 'name', $$'k'$$), ('ensure_api_key', 'name', $$'k'$$), ('import_api_key', 'name', $$'k'$$),
   ('ensure_user', 'username', $$'A b'$$), ('ensure_system_user', 'username', $$'A b'$$), ('ensure_resource', 'id', $$'a b'$$),
   (NULL, 'roles', $$'{NULL}'$$), (NULL, 'kind', $$'x'$$), (NULL, 'scopes', $$'{x}'$$), (NULL, 'allow_list', $$'{x}'$$),
   (NULL, 'lifetime', $$'-1 day'$$), (NULL, 'renew_before', $$'-1 day'$$), (NULL, 'grace', $$'-1 day'$$), (NULL, 'retention', $$'-1 day'$$),
@@ -43,8 +42,8 @@ INSERT INTO public.unmalformed VALUES
   ('list_api_keys', NULL, 'but for the size of a page, what is not there is not listed'), ('list_audit_events', NULL, 'as above'),
   ('list_resources', NULL, 'as above'), ('list_role_bindings', NULL, 'as above'), ('list_users', NULL, 'as above'), ('key_usage', NULL, 'as above'),
   ('track_table', NULL, 'each is about the one before it: a table, its columns'),
-  ('mint_api_key', 'name', 'a name that breaks its rule is refused before anything is looked at'),
-  ('ensure_api_key', 'name', 'as above'), ('import_api_key', 'name', 'as above');
+  ('ensure_operator_access', 'lifetime', 'judged with the key, once its name is known'), ('ensure_operator_access', 'renew_before', 'as above'),
+  ('import_api_key', 'created_at', 'judged by expires_at');
 CREATE FUNCTION public.malformed_call(function oid, OUT statement text, OUT arguments text[]) LANGUAGE sql AS $$
   SELECT format('SELECT * FROM keywright.%I(%s)', p.proname, string_agg(format('%I => %s', a.name, coalesce(m.value, 'NULL')) ||
            CASE WHEN m.value IS NULL THEN '::' || format_type(a.type, NULL) ELSE '' END, ', ' ORDER BY a.at)),
@@ -72,7 +71,8 @@ SELECT u.* FROM public.unmalformed AS u WHERE NOT EXISTS (
 -- A name that alone breaks its rule is refused with the name of the rule.
 SELECT call, r.code, r.rule FROM unnest(ARRAY[
   'ensure_user(''A'', '''')', 'ensure_system_user(''A'')', 'register_resource_type(''A'')', 'ensure_resource(''project'', ''a b'')', 'define_role(''A'', ''{project:read}'')',
-  'define_scope(''A'', ''{project:read}'')', 'mint_gateway_key(''A'')', 'ensure_gateway_key(''A'')', 'mint_api_key(''u'', ''A'')',
+  'define_scope(''A'', ''{project:read}'')', 'mint_gateway_key(''A'')', 'ensure_gateway_key(''A'')', 'mint_api_key(''u'', ''A'')', 'ensure_api_key(''u'', ''A'')',
+  'import_api_key(''u'', ''A'', ''AAAAAAAAAA'', sha256(''\x4b3f9a''), now() + ''1 day'')',
   'grant_authenticator(''A'', ''x'', ''y'')']) WITH ORDINALITY AS c (call, n), LATERAL public.refusal('SELECT keywright.' || call) AS r ORDER BY n;
 DROP VIEW public.said;
 DROP FUNCTION public.malformed_call(oid);

@@ -324,5 +324,5 @@ COMMENT ON FUNCTION keywright.has_permission(text, text, text, text) IS
 'Tells whether the roles of a user cover a permission. A global binding covers everything, a binding on a resource covers it and what lies below it; the union counts, and nothing denies. What is not there is not permitted. Sees a change from the moment it commits.
 Arguments: username; permission (type:action; with * for either: whether all of them are covered); resource_type and resource_id (both null: whether it is covered everywhere; only one null: false). A resource that is not registered lies below nothing.
 Result: true or false; false for a suspended user and for nobody.
-Errors: 22023 malformed argument.
+Errors: 22023 malformed argument, or a type that is not registered, with the nearest one.
 Example: SELECT keywright.has_permission(''ada'', ''project:update'', ''project'', ''rockets'');';

@@ -386,7 +386,7 @@ COMMENT ON FUNCTION keywright.authorize_api_key(text, text, text) IS
 'authenticate_api_key and a permission check in one call, under one snapshot. Permitted is what the scopes of the key, its allow-list and the roles of its owner all cover.
 Arguments: token; permission (type:action); resource (type:id; null: everywhere). An entry of an allow-list and a role binding cover a resource and what lies below it. A resource that is not registered lies below nothing.
 Result: the row of verify_api_key, active always true.
-Errors: 22023 malformed permission or resource; 28000 the token is not a live API key, one message whatever the cause; 42501 the key is good and the permission not covered, DETAIL names it and by what it is not covered. A failing look-up is an error of its own, never one of these.
+Errors: 22023 malformed permission or resource, or a type that is not registered, with the nearest one; 28000 the token is not a live API key, one message whatever the cause; 42501 the key is good and the permission not covered, DETAIL names it and by what it is not covered. A failing look-up is an error of its own, never one of these.
 Example: SELECT username, name FROM keywright.authorize_api_key(:''token'', ''project:read'', ''project:rockets'');';
 
 CREATE FUNCTION keywright.explain_api_key(

@@ -45,7 +45,7 @@ COMMENT ON FUNCTION keywright.is_permitted(text, text, text) IS
 'Tells whether the API key this transaction acts for permits something: its scopes, its allow-list and the roles of its owner must all cover it. For row security policies; sees a revocation from the moment it commits, also in the middle of a statement (where the arguments are constant, Postgres asks once a statement).
 Arguments: permission (type:action); resource_type and resource_id (both null: everywhere; only one null: false). An entry of an allow-list and a role binding cover a resource and what lies below it. A resource that is not registered lies below nothing.
 Result: true or false; false when the transaction acts for no key, or for one that is no longer live.
-Errors: 22023 malformed permission.
+Errors: 22023 malformed permission, or a type that is not registered, with the nearest one.
 Example: SELECT keywright.is_permitted(''project:read'', ''project'', ''rockets'');';
 
 CREATE FUNCTION keywright._forget_request() RETURNS void

@@ -1,5 +1,6 @@
 //! purge_api_keys: one bounded batch of keys that have been dead for long.
 
+use crate::error::Failure;
 use crate::{args, audit, clock, spi};
 use pgrx::datum::Interval;
 use pgrx::pg_extern;
