@@ -3,13 +3,17 @@
 //! - A message is changed where it lies, before it goes to the log or to the client.
 //! - The text of a statement is covered in `pg_stat_activity`, in the log's STATEMENT, and for other libraries, which keep
 //!   or write it: pg_stat_statements, auto_explain, pgaudit. What is executed has been read by then, and is not changed.
+//! - What `pg_stat_activity` shows is covered before the client is answered, for what none of these hooks is called for: what can
+//!   not be parsed or is not executed, and commands of replication.
+//! - A part of a token that a message shows without the rest is known again by the tokens that were seen in statements.
 //!
-//! A statement that is one of many in a message is searched by itself.
+//! A statement that is one of many in a message is searched by itself, and the message is copied once: it takes time that is
+//! linear in the length of the message.
 //!
 //! The hooks are called as C calls them, and errors of Postgres jump over them: none holds anything that is dropped while
 //! it calls on.
 
-use keywright_core::redact::{self, holds_a_token};
+use keywright_core::redact::{Fragments, holds_a_token, shorten_cut, shorten_xml};
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::null_mut;
@@ -20,6 +24,7 @@ use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 unsafe extern "C-unwind" {
     fn MemoryContextAlloc(context: pg_sys::MemoryContext, size: pg_sys::Size) -> *mut std::ffi::c_void;
     fn palloc(size: pg_sys::Size) -> *mut std::ffi::c_void;
+    fn check_log_of_query(report: *mut pg_sys::ErrorData) -> bool;
     fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
     fn standard_ProcessUtility(
         statement: *mut pg_sys::PlannedStmt,
@@ -33,6 +38,22 @@ unsafe extern "C-unwind" {
     );
 }
 
+/// How messages are sent to the client: `PQcommMethods` of `libpq/libpq.h`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Sending {
+    comm_reset: unsafe extern "C-unwind" fn(),
+    flush: unsafe extern "C-unwind" fn() -> c_int,
+    flush_if_writable: unsafe extern "C-unwind" fn() -> c_int,
+    is_send_pending: unsafe extern "C-unwind" fn() -> bool,
+    putmessage: unsafe extern "C-unwind" fn(c_char, *const c_char, usize) -> c_int,
+    putmessage_noblock: unsafe extern "C-unwind" fn(c_char, *const c_char, usize),
+}
+
+unsafe extern "C" {
+    static mut PqCommMethods: *const Sending;
+}
+
 /// The hooks of other libraries, which are called after ours.
 struct Before {
     log: pg_sys::emit_log_hook_type,
@@ -40,13 +61,20 @@ struct Before {
     planner: pg_sys::planner_hook_type,
     start: pg_sys::ExecutorStart_hook_type,
     utility: pg_sys::ProcessUtility_hook_type,
+    sending: Sending,
 }
 
 static BEFORE: OnceLock<Before> = OnceLock::new();
 static STARTUP_BEFORE: OnceLock<pg_sys::shmem_startup_hook_type> = OnceLock::new();
+/// What Postgres sends with, instead of `Before::sending`.
+static SENDING: OnceLock<Sending> = OnceLock::new();
 
-/// What stands in the place of the client's statement, until the next one that holds a token.
+/// What stands in the place of the client's statement, until the next one that holds a token; and that statement.
 static COVERED: AtomicPtr<c_char> = AtomicPtr::new(null_mut());
+static ORIGINAL: AtomicPtr<c_char> = AtomicPtr::new(null_mut());
+
+/// Of the tokens that this process has seen.
+static FRAGMENTS: Fragments = Fragments::new();
 
 /// Called while the server loads its libraries.
 pub fn start() {
@@ -71,8 +99,10 @@ unsafe extern "C-unwind" fn on_startup() {
             planner: pg_sys::planner_hook,
             start: pg_sys::ExecutorStart_hook,
             utility: pg_sys::ProcessUtility_hook,
+            sending: *PqCommMethods,
         };
         let plans = before.planner.is_some();
+        let sending = Sending { flush: on_flush, flush_if_writable: on_flush_if_writable, ..before.sending };
         if BEFORE.set(before).is_ok() {
             pg_sys::emit_log_hook = Some(on_log);
             pg_sys::post_parse_analyze_hook = Some(on_analyze);
@@ -82,6 +112,7 @@ unsafe extern "C-unwind" fn on_startup() {
             }
             pg_sys::ExecutorStart_hook = Some(on_start);
             pg_sys::ProcessUtility_hook = Some(on_utility);
+            PqCommMethods = SENDING.get_or_init(|| sending);
         }
     }
 }
@@ -102,17 +133,50 @@ unsafe extern "C-unwind" fn on_log(report: *mut pg_sys::ErrorData) {
             (*report).context,
             (*report).internalquery,
         ];
-        for text in texts {
-            shorten(text, redact::shorten);
+        for text in texts.iter().filter_map(|text| bytes(*text)) {
+            FRAGMENTS.remember(text);
         }
-        shorten((*report).context, redact::shorten_cut);
-        if !cover_statement() {
+        if needs_statement(report) && !cover_statement() {
             (*report).hide_stmt = true;
         }
+        for text in texts {
+            shorten(text, |text| FRAGMENTS.shorten(text));
+        }
+        shorten((*report).context, shorten_cut);
+        shorten((*report).detail, shorten_xml);
+        shorten((*report).detail_log, shorten_xml);
         cover_activity();
         if let Some(before) = before().and_then(|before| before.log) {
             before(report);
         }
+    }
+}
+
+/// Where the statement is written, by Postgres or by others, and where the message is of a statement that nobody has seen yet.
+/// Otherwise each of many statements with a notice would be a reason to search all of them.
+unsafe fn needs_statement(report: *mut pg_sys::ErrorData) -> bool {
+    // SAFETY: Postgres's report, which is only read.
+    unsafe {
+        (*report).elevel >= pg_sys::PGERROR as c_int
+            || check_log_of_query(report)
+            || before().is_some_and(|before| before.log.is_some())
+    }
+}
+
+/// Called before the client is told that its message has been dealt with, whatever has become of it.
+unsafe extern "C-unwind" fn on_flush() -> c_int {
+    // SAFETY: this process's own entry, and the method that was there before.
+    unsafe {
+        cover_activity();
+        before().map_or(0, |before| (before.sending.flush)())
+    }
+}
+
+unsafe extern "C-unwind" fn on_flush_if_writable() -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        cover_activity();
+        before().map_or(0, |before| (before.sending.flush_if_writable)())
     }
 }
 
@@ -223,8 +287,16 @@ unsafe fn cover(text: *const c_char, part: Part) -> *const c_char {
             }
             return text;
         }
+        let is_covered = cover_statement();
+        cover_activity();
         // A portal shows its statement anew with each Execute message.
         let portal = pg_sys::ActivePortal.as_mut().filter(|portal| portal.sourceText == text);
+        // Of many statements in a message all are covered by now. What is left of it when the message is over gets its own copy.
+        let covered = COVERED.load(Relaxed);
+        let is_message = ORIGINAL.load(Relaxed).cast_const() == text && pg_sys::debug_query_string == covered;
+        if is_covered && is_message && portal.as_ref().is_none_or(|portal| !portal.visible) {
+            return covered;
+        }
         let size = CStr::from_ptr(text).count_bytes() + 1;
         let copy = match &portal {
             Some(portal) => MemoryContextAlloc(portal.portalContext, size),
@@ -233,12 +305,10 @@ unsafe fn cover(text: *const c_char, part: Part) -> *const c_char {
         let copy = copy.cast::<c_char>();
         copy.copy_from_nonoverlapping(text, size);
         let statement = part.of(copy);
-        redact::blank(std::slice::from_raw_parts_mut(statement.as_ptr().cast_mut(), statement.len()));
+        FRAGMENTS.blank(std::slice::from_raw_parts_mut(statement.as_ptr().cast_mut(), statement.len()));
         if let Some(portal) = portal {
             portal.sourceText = copy;
         }
-        cover_statement();
-        cover_activity();
         copy
     }
 }
@@ -248,14 +318,16 @@ unsafe fn cover_statement() -> bool {
     // SAFETY: Postgres's pointer to the client's statement, which whoever wants to keep it copies.
     unsafe {
         let text = pg_sys::debug_query_string;
-        if text == COVERED.load(Relaxed) {
+        let old = COVERED.load(Relaxed);
+        if text == old {
             return true;
         }
         let Some(bytes) = bytes(text).filter(|bytes| holds_a_token(bytes)) else { return true };
         let Some(covered) = covered(bytes) else { return false };
         let covered = covered.into_raw();
         pg_sys::debug_query_string = covered;
-        let old = COVERED.swap(covered, Relaxed);
+        ORIGINAL.store(text.cast_mut(), Relaxed);
+        COVERED.store(covered, Relaxed);
         if !old.is_null() {
             drop(CString::from_raw(old));
         }
@@ -281,12 +353,12 @@ fn covered(bytes: &[u8]) -> Option<CString> {
     let mut copy = Vec::new();
     copy.try_reserve_exact(bytes.len() + 1).ok()?;
     copy.extend_from_slice(bytes);
-    redact::blank(&mut copy);
+    FRAGMENTS.blank(&mut copy);
     CString::new(copy).ok()
 }
 
 /// Changes a message where it lies.
-unsafe fn shorten(text: *mut c_char, by: fn(&mut [u8]) -> usize) {
+unsafe fn shorten(text: *mut c_char, by: impl Fn(&mut [u8]) -> usize) {
     // SAFETY: the caller hands over a C string of its own or null; it only becomes shorter.
     unsafe {
         let Some(length) = bytes(text).map(<[u8]>::len) else { return };

@@ -1,6 +1,6 @@
 //! Tokens sent in every way there is, and where they are afterwards: with keywright among the libraries that are loaded with the server, and without.
 
-use keywright_tests::{Cluster, environment, one, wait_for};
+use keywright_tests::{Cluster, environment, one, program, wait_for};
 use postgres::{Client, Config, NoTls};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -407,7 +407,13 @@ fn what_redaction_can_not_do_is_as_documented() {
     assert_eq!(&cluster.log()[from..], "");
     client.batch_execute("RESET ALL").unwrap();
     client.batch_execute("SET log_statement = 'all'").unwrap();
-    client.batch_execute(&format!("SELECT '{}-{}'", &TOKEN[4..14], &TOKEN[15..30])).unwrap();
+    // A part of a token is known only where the whole one was seen.
+    let part = format!("SELECT '{}-{}'", &TOKEN[4..14], &TOKEN[15..30]);
+    client.batch_execute(&part).unwrap();
+    assert!(!cluster.log().contains(&TOKEN[15..30]));
+    let mut another = cluster.connect("postgres");
+    another.batch_execute("SET log_statement = 'all'").unwrap();
+    another.batch_execute(&part).unwrap();
     assert!(cluster.log().contains(&TOKEN[4..30]));
     client.batch_execute(&format!("SET application_name = '{TOKEN}'")).unwrap();
     let name: String = one(
@@ -560,5 +566,162 @@ fn without_preloading_parameters_and_digests_keep_tokens_out() {
         let kept: String = one(&mut client, "SELECT string_agg(query, E'\\n') FROM pg_stat_statements");
         let found = [&cluster.log()[from..], &kept, &shown].map(|text| canary.is_in(text));
         assert_eq!(found, expected, "case {number}: {settings}; {statement}");
+    }
+}
+
+const TOKEN: &str = "kwk_0a1B2c3D4e-Zq7xW9vT2pLm4Rk8sYbN1c3q5Ksc";
+const GATEWAY: &str = "kwg_9z8Y7x6aB3cD4eF5gH6iJ7kL8mN9oP0qR1sT2uV";
+
+/// What a session shows in `pg_stat_activity` once it waits for its client again.
+fn shown_by(watcher: &mut Client, pid: i32) -> String {
+    wait_for(watcher, &format!("SELECT state LIKE 'idle%' FROM pg_stat_activity WHERE pid = {pid}"));
+    one(watcher, &format!("SELECT query FROM pg_stat_activity WHERE pid = {pid}"))
+}
+
+/// Then no hook is called for it, and the log gets no message that could be covered.
+#[test]
+fn what_is_not_executed_is_covered_when_the_client_hears_of_it() {
+    let cluster = Cluster::new(5797, "-c shared_preload_libraries=keywright -c log_min_messages=panic");
+    let mut watcher = cluster.connect("postgres");
+    let mut session = cluster.connect("postgres");
+    let pid: i32 = one(&mut session, "SELECT pg_backend_pid()");
+    let mut look = |session: &mut Client, what: &str| {
+        let shown = shown_by(&mut watcher, pid);
+        assert!(shown.contains("kwk_0a1B...[redacted]") && !shown.contains(&TOKEN[20..]), "{what}: {shown}");
+        session.batch_execute("SELECT 'something else'").ok();
+    };
+    session.batch_execute(&format!("SELEC '{TOKEN}'")).unwrap_err();
+    look(&mut session, "a statement that can't be parsed");
+    session.batch_execute(&format!("/* {TOKEN} */")).unwrap();
+    look(&mut session, "a comment");
+    session.prepare(&format!("SELECT '{TOKEN}'::text")).unwrap();
+    look(&mut session, "a statement that is prepared");
+    session.batch_execute(&format!("BEGIN; SELECT 1 / 0; SELECT '{TOKEN}'")).unwrap_err();
+    look(&mut session, "a statement behind one that fails");
+    session.batch_execute(&format!("SELEC '{TOKEN}'")).unwrap_err();
+    look(&mut session, "the same in a transaction that has failed");
+
+    // A command of replication, which succeeds though there is no such slot.
+    let mut psql = program("psql");
+    psql.args(["--no-psqlrc", "--quiet", "--dbname"]);
+    psql.arg(format!("{} replication=database application_name=walsender", cluster.conninfo("postgres")));
+    let mut child =
+        psql.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let command = format!("READ_REPLICATION_SLOT \"{TOKEN}\";\n");
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), command.as_bytes()).unwrap();
+    let found = "FROM pg_stat_activity WHERE application_name = 'walsender' AND query LIKE 'READ_%' AND state = 'idle'";
+    wait_for(&mut watcher, &format!("SELECT EXISTS (SELECT {found})"));
+    let shown: String = one(&mut watcher, &format!("SELECT query {found}"));
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    assert!(shown.contains("kwk_0a1B...[redacted]") && !shown.contains(&TOKEN[20..]), "{shown}");
+}
+
+/// Tokens without anything between them, and parts of one that a message shows without the rest.
+#[test]
+fn tokens_that_touch_and_fragments_of_them_are_covered() {
+    let cluster = Cluster::new(
+        5798,
+        "-c shared_preload_libraries=keywright,pg_stat_statements -c pg_stat_statements.track=all -c log_statement=all -c log_error_verbosity=verbose",
+    );
+    let mut watcher = cluster.connect("postgres");
+    watcher.batch_execute("CREATE EXTENSION pg_stat_statements").unwrap();
+    let bare = &TOKEN[4..37];
+    let tokens = [TOKEN, GATEWAY, bare];
+    let mut texts: Vec<String> = Vec::new();
+    for (first, second) in tokens.iter().flat_map(|first| tokens.map(|second| (*first, second))) {
+        for between in ["", "-", "_"] {
+            texts.push(format!("SELECT '{first}{between}{second}'::int"));
+            texts.push(format!("DO $$ BEGIN RAISE LOG '%', '{first}{between}{second}{first}'; END $$"));
+        }
+    }
+    for token in tokens {
+        let secret = &token[token.find('-').map_or(11, |dash| dash + 1)..];
+        // libxml shows some 80 characters before the fault, and what its parser has read.
+        for dots in [0, 42, 50, 60] {
+            texts.push(format!("SELECT xmlparse(document '<a><key>{token}' || repeat('.', {dots}) || '<')"));
+            texts.push(format!("SELECT xmlparse(document '<a {token}' || repeat('.', {dots}) || '<')"));
+        }
+        for from in [12, 16, 20] {
+            let part = format!("substr('{token}', {from})");
+            texts.push(format!(
+                "DO $$ BEGIN RAISE EXCEPTION 'only %', {part} USING DETAIL = left({part}, 12), HINT = lower({part}); END $$"
+            ));
+        }
+        texts.push(format!("/* {token} */ SELECT 5 - \"{secret}\""));
+        texts.push(format!("/* {token} */ SELECT '{{\"a\": {secret}}}'::json"));
+    }
+    let mut told = String::new();
+    for text in &texts {
+        // In a session of its own, which has seen nothing before.
+        let mut session = cluster.connect("postgres");
+        let pid: i32 = one(&mut session, "SELECT pg_backend_pid()");
+        if let Err(error) = session.batch_execute(text) {
+            let error = error.as_db_error().unwrap();
+            told += &format!(
+                "{} {:?} {:?} {:?}\n",
+                error.message(),
+                error.detail(),
+                error.hint(),
+                error.where_()
+            );
+        }
+        told += &shown_by(&mut watcher, pid);
+    }
+    // A part of a token that the session has not seen: bound, not logged, and shown from its middle on.
+    if !told.contains("unsupported XML feature") {
+        let mut session = cluster.connect("postgres");
+        session.batch_execute("SET log_statement = 'none'").unwrap();
+        let error = session
+            .query(
+                "SELECT xmlparse(document $1::text)::text",
+                &[&format!("<a><key>{TOKEN}{}<", ".".repeat(42))],
+            )
+            .unwrap_err();
+        told += error.as_db_error().unwrap().detail().unwrap();
+        assert!(told.contains("\n[redacted]..."), "{told}");
+    }
+    assert!(!is_15() || !told.contains("unsupported XML feature"));
+    let kept: String = one(&mut watcher, "SELECT string_agg(query, E'\\n') FROM pg_stat_statements");
+    let log = cluster.log();
+    for (place, text) in [("told", &told), ("pg_stat_statements", &kept), ("log", &log)] {
+        let lower = text.to_ascii_lowercase();
+        for token in [TOKEN, GATEWAY] {
+            let secret = token[token.find('-').map_or(11, |dash| dash + 1)..].to_ascii_lowercase();
+            for at in 0..secret.len() - 8 {
+                let part = &secret[at..][..8];
+                let lines: Vec<&str> = lower.lines().filter(|line| line.contains(part)).take(3).collect();
+                assert!(lines.is_empty(), "{part} in {place}: {lines:#?}");
+            }
+        }
+    }
+    assert!(log.contains("kwk_0a1B...[redacted]kwg_9z8Y...[redacted]"));
+}
+
+/// Four times as many statements in one message take some four times as long.
+#[test]
+fn a_message_of_many_statements_takes_time_that_is_linear() {
+    let cluster = Cluster::new(
+        5799,
+        "-c shared_preload_libraries=keywright,pg_stat_statements -c fsync=off -c log_min_messages=notice",
+    );
+    let mut client = cluster.connect("postgres");
+    for statement in [
+        format!("SELECT '{TOKEN}';"),
+        "DO $$ BEGIN RAISE NOTICE 'noted'; END $$;".to_owned(),
+        format!("SAVEPOINT \"{TOKEN}\";"),
+        "SELECT 1;".to_owned(),
+    ] {
+        let mut time = |count: usize| {
+            let text = format!("BEGIN; {}; ROLLBACK", statement.repeat(count));
+            let once = |client: &mut Client| {
+                let from = std::time::Instant::now();
+                client.batch_execute(&text).unwrap();
+                from.elapsed()
+            };
+            (0..3).map(|_| once(&mut client)).min().unwrap()
+        };
+        let (few, many) = (time(2_000), time(16_000));
+        assert!(many < 30 * few, "{statement}: {few:?}, {many:?}");
     }
 }

@@ -479,6 +479,7 @@ proptest! {
         nearly(&[
             "kwk_0a1B2c3D4e-Zq7xW9vT2pLm4Rk8sYbN1c3q5Ksc 0a1B2c3D4e-Zq7xW9vT2pLm4Rk8sYbN1c", "kwg_0123456abcdefghijklmnopqrstuvwxyz012345'KWK_0123456789-ABC",
             "x-0a1B2c3D4e-Zq7xW9vT2pLm4Rk8sYbN1c-0a1B2c3D4e-Zq7xW9vT2pLm4Rk8sYbN1c",
+            "kwk_0a1B2c3D4e-Zq7xW9vT2pLm4Rk8sYbN1c3q5Ksckwg_0123456abcdefghijklmnopqrstuvwxyz012345-kwk_0a1B2c3D4e-Zq7xW9vT2pLm4Rk8sYbN1c3q5Ksc",
         ]),
         bytes(),
     ]) {
@@ -577,24 +578,29 @@ fn added_up(text: &str) -> Option<(i32, i32, i64)> {
 
 /// What has to go of every token: of those that may begin, the one whose brand or id ends first.
 fn secrets(text: &[u8]) -> Vec<std::ops::Range<usize>> {
-    let alone = |byte: &u8| byte.is_ascii_alphanumeric();
+    let brand = |at: usize| text[at..].get(..4).map(<[u8]>::to_ascii_lowercase);
+    // Up to the next token, which may touch this one.
+    let run = |start: usize| {
+        (start..text.len())
+            .take_while(|at| text[*at].is_ascii_alphanumeric() || text[*at] == b'-')
+            .take_while(|at| !matches!(brand(*at).as_deref(), Some(b"kwk_" | b"kwg_")))
+            .count()
+    };
     let (mut found, mut from) = (Vec::new(), 0);
     loop {
         let mut next: Option<(usize, std::ops::Range<usize>)> = None;
         for start in from..text.len() {
             let rest = &text[start..];
-            let brand = rest.get(..4).map(<[u8]>::to_ascii_lowercase);
-            let public = match brand.as_deref() {
+            let public = match brand(start).as_deref() {
                 Some(b"kwk_") => 10,
                 Some(b"kwg_") => 7,
                 _ => usize::MAX,
             };
             let candidate = if public != usize::MAX {
-                let run = rest[4..].iter().take_while(|byte| alone(byte) || **byte == b'-').count();
+                let run = run(start + 4);
                 (run > public).then(|| (start + 3, start + 8..start + 4 + run))
             } else if rest.len() >= 33 && api_key(&rest[..33]).is_some() {
-                let more = rest[33..].iter().take_while(|byte| alone(byte)).count();
-                Some((start + 10, start + 4..start + 33 + more))
+                Some((start + 10, start + 4..start + 33 + run(start + 33)))
             } else {
                 None
             };
