@@ -53,13 +53,19 @@ fn statement_saw(xmin: pg_sys::TransactionId) -> bool {
 /// How long a call that mints waits for calls that were made at the same moment.
 const GATHERING: f64 = 0.1;
 
+static GATHERED: Own<Cell<Moment>> = Own::new(Cell::new(0));
+
 /// Gives calls that were sent together with this one the time to arrive: a backend may have to wait for a
 /// processor before it reads its statement. Those that arrive before the new key is there learn that they
 /// competed; one that came a moment later could only take the winner for dead and rotate once more. Where no other session is
-/// connected to this database, nobody can have sent anything.
+/// connected to this database, nobody can have sent anything. Once a transaction: callers that make the same calls in
+/// one statement already queue at the first key.
 pub fn gather() {
-    // SAFETY: counts under a lock of its own.
-    if unsafe { pg_sys::CountDBBackends(pg_sys::MyDatabaseId) } > 1 {
+    // SAFETY: reads the transaction's own state, and counts under a lock.
+    let (transaction, alone) = unsafe {
+        (pg_sys::GetCurrentTransactionStartTimestamp(), pg_sys::CountDBBackends(pg_sys::MyDatabaseId) <= 1)
+    };
+    if !alone && GATHERED.replace(transaction) != transaction {
         spi::read("SELECT pg_catalog.pg_sleep($1)", &[GATHERING.into()], |_| ());
     }
 }

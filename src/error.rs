@@ -71,6 +71,11 @@ pub enum Failure<'a> {
         what: String,
         manager: String,
     },
+    /// A key that is there already was to be imported as another.
+    ImportedOtherwise {
+        key_id: String,
+        differs: Vec<String>,
+    },
     NoResourceType {
         kind: String,
         nearest: Option<String>,
@@ -474,6 +479,16 @@ impl Failure<'_> {
                 format!("{what} is managed by {}", quoted(manager.as_bytes())),
                 "Another manager was named.",
                 "Leave it to its manager, or pass that one's name as managed_by.",
+            ),
+            Failure::ImportedOtherwise { key_id, differs } => parts(
+                Code::ERRCODE_DUPLICATE_OBJECT,
+                format!(
+                    "API key {} is there already and differs in {}",
+                    quoted(key_id.as_bytes()),
+                    differs.join(", ")
+                ),
+                "An import changes nothing of a key that is there.",
+                "Import it with what keywright.list_api_keys shows, or revoke it and mint another.",
             ),
             Failure::NoResourceType { kind, nearest } => parts(
                 Code::ERRCODE_UNDEFINED_OBJECT,

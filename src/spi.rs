@@ -128,9 +128,9 @@ pub fn owned_text(bytes: &[u8]) -> Arg<'static> {
 }
 
 /// A moment, as `clock::now` gives it.
-pub fn time<'a>(moment: pg_sys::TimestampTz) -> Arg<'a> {
+pub fn time<'a>(moment: impl Into<Option<pg_sys::TimestampTz>>) -> Arg<'a> {
     // SAFETY: timestamptz is passed by value as the same 64-bit number.
-    unsafe { DatumWithOid::new(moment, PgBuiltInOids::TIMESTAMPTZOID.value()) }
+    unsafe { DatumWithOid::new(moment.into(), PgBuiltInOids::TIMESTAMPTZOID.value()) }
 }
 
 pub fn interval<'a>(duration: Duration) -> Arg<'a> {

@@ -1,5 +1,9 @@
 //! Any number of parallel callers: one winner, nobody with an error or a dead token.
 
+use std::sync::{Barrier, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
 use keywright_tests::{CALLERS, Database, Ensured, behind_a_lock, ensure, in_parallel, is_active, one};
 
 fn outcomes(results: &[Ensured], outcome: &str) -> usize {
@@ -304,4 +308,93 @@ fn single_calls_that_end_many_rows_do_not_deadlock() {
             results.iter().flatten().filter(|code| !["", "42704"].contains(&code.as_str())).collect();
         assert!(other.is_empty(), "{other:?}");
     }
+}
+
+/// One caller's answer, by the clock of the clients.
+struct Answer {
+    sent: Instant,
+    answered: Instant,
+    token: Option<String>,
+}
+
+/// 24 callers are released together, in sessions that are there already. Who overlaps in time with the first to hold a token
+/// never gets one that is dead by the end. KEYWRIGHT_STORM_ROUNDS says how often; 5 in the suite.
+#[test]
+fn a_storm_of_callers_leaves_no_overlapping_caller_with_a_dead_token() {
+    const STORM: usize = 24;
+    let rounds = std::env::var("KEYWRIGHT_STORM_ROUNDS").map_or(5, |rounds| rounds.parse().unwrap());
+    let database = Database::new("storm");
+    let mut client = database.connect();
+    client.batch_execute("SELECT keywright.ensure_system_user('bot')").unwrap();
+    let calls = [
+        "SELECT token FROM keywright.ensure_api_key('bot', 'ci')",
+        "SELECT token FROM keywright.ensure_gateway_key('edge')",
+        "SELECT token FROM keywright.ensure_operator_access('default', 'coder')",
+        r#"SELECT max(token) FROM keywright.apply('{"manager": "plane", "users": [{"username": "bob", "kind": "system"}],
+             "api_keys": [{"username": "bob", "name": "ci", "existing_token": null}]}'::jsonb)"#,
+    ];
+    // What is there once, such as the user, is no part of the race.
+    for call in calls {
+        assert!(one::<Option<String>>(&mut client, call).is_some());
+    }
+    let sessions: Vec<Mutex<postgres::Client>> = (0..STORM).map(|_| Mutex::new(database.connect())).collect();
+    for call in calls {
+        let mut overlapped = 0;
+        for round in 0..rounds {
+            let ready = Barrier::new(STORM);
+            let answers: Vec<Answer> = thread::scope(|scope| {
+                let threads: Vec<_> = sessions
+                    .iter()
+                    .map(|session| {
+                        let ready = &ready;
+                        scope.spawn(move || {
+                            let mut session = session.lock().unwrap();
+                            let statement = session.prepare(call).unwrap();
+                            ready.wait();
+                            let sent = Instant::now();
+                            let token = session.query_one(&statement, &[]).unwrap().get(0);
+                            Answer { sent, answered: Instant::now(), token }
+                        })
+                    })
+                    .collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            let held = answers.iter().filter(|answer| answer.token.is_some());
+            let first = held.clone().min_by_key(|answer| answer.answered).expect("somebody has a token");
+            let rivals: Vec<&Answer> = held
+                .clone()
+                .filter(|answer| !std::ptr::eq(*answer, first) && answer.sent < first.answered)
+                .collect();
+            for rival in &rivals {
+                let [after_first, before_end] =
+                    [rival.sent - first.sent.min(rival.sent), first.answered - rival.sent];
+                eprintln!(
+                    "{call}, round {round}: sent {after_first:?} after the first, {before_end:?} before its answer"
+                );
+            }
+            assert!(rivals.is_empty(), "{call}, round {round}: {} more tokens", rivals.len());
+            // Who was sent when the first had its answer is another call, and may have rotated.
+            let last = held.max_by_key(|answer| answer.answered).unwrap();
+            let overlap = answers.iter().all(|answer| answer.sent < first.answered);
+            overlapped += usize::from(overlap);
+            assert!(is_active(&mut client, last.token.as_ref().unwrap()), "{call}, round {round}");
+        }
+        assert!(overlapped > 0, "{call}: no round in which all overlapped");
+    }
+}
+
+/// A loop waits for others once, not once a key.
+#[test]
+fn a_statement_that_makes_many_keys_waits_once() {
+    let database = Database::new("many_in_one");
+    let (mut client, _other) = (database.connect(), database.connect());
+    client.batch_execute("SELECT keywright.ensure_system_user('bot')").unwrap();
+    let began = Instant::now();
+    let made: i64 = one(
+        &mut client,
+        "SELECT count(*) FROM generate_series(1, 300) AS n, LATERAL keywright.ensure_api_key('bot', 'k' || n) AS e WHERE e.outcome = 'minted'",
+    );
+    assert_eq!(made, 300);
+    // 300 waits of a tenth of a second would be 30 seconds.
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }

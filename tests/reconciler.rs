@@ -276,6 +276,15 @@ fn control_planes_leave_each_other_alone() {
     assert!(one::<bool>(&mut plane.client, revoke));
     assert!(!one::<bool>(&mut plane.client, revoke));
     assert!(!is_active(&mut plane.client, &others[1]) && is_active(&mut plane.client, &others[2]));
+    // Switched off under another name with this one's file: nothing of this one's ends, and the file stays.
+    let mut other = Plane::new("switched");
+    other.runs_well(&[]);
+    let theirs = ensure(&mut other.client, "default", "gone");
+    let run = other.run(&[("NAME", "gone"), ("ENABLED", "false")]);
+    assert_eq!(run.status.code(), Some(78));
+    assert!(!is_active(&mut other.client, &theirs));
+    other.is_well("another was switched off");
+    assert!(other.runs_well(&[]).contains("kept"));
     // Somebody's own account of that name is never turned into the system's.
     let human = "SELECT keywright.ensure_user('plane-b', ''); SELECT keywright.ensure_operator_access('a', 'b', prefix => 'plane-b-')";
     let error = plane.client.batch_execute(human).unwrap_err();

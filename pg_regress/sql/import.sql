@@ -21,10 +21,15 @@ SELECT keywright.import_api_key('imp-a', 'branded', '0123456789', sha256('ABCDEF
 SELECT v.active, v.name FROM unnest('{0123456789-ABCDEFGHIJKLMNOPQRSTUV,kwk_0123456789-ABCDEFGHIJKLMNOPQRSTUV3bfOdH}'::text[]) AS t, keywright.verify_api_key(t) AS v;
 -- Again: nothing is written.
 BEGIN READ ONLY;
-SELECT keywright.import_api_key('IMP-A', 'other', 'OldKey0001', sha256('ABCDEFGHIJKLMNOPQRSTUV'), now() + interval '1 day', scopes => '{project:read}');
+SELECT keywright.import_api_key('IMP-A', 'ci', 'OldKey0001', sha256('ABCDEFGHIJKLMNOPQRSTUV'), :'ends', :'began'),
+       keywright.import_api_key('IMP-A', 'ci', 'OldKey0001', sha256('ABCDEFGHIJKLMNOPQRSTUV'), :'ends');
 COMMIT;
+-- Again as something else: refused, with what differs, and it stays as it is.
+SELECT keywright.import_api_key('imp-a', 'other', 'OldKey0001', sha256('ABCDEFGHIJKLMNOPQRSTUV'), now() + interval '1 day', now(), '{project:read}', '{project:p1}');
+SELECT keywright.import_api_key('imp-a', 'ci', 'OldKey0001', sha256('ABCDEFGHIJKLMNOPQRSTUV'), :'ends', :'began', '{project:read}');
+SELECT name, scopes, allow_list, expires_at = :'ends' AS expiry_kept FROM keywright.list_api_keys('imp-a') WHERE key_id = 'OldKey0001';
 -- Scopes and allow-list are those of any key.
-SELECT keywright.import_api_key('imp-a', 'narrow', 'OldKey0003', sha256('another secret of its own'), now() + interval '1 day', NULL, '{project:read,project:read}', '{project:p1,project:*}');
+SELECT keywright.import_api_key('imp-a', 'narrow', 'OldKey0003', sha256('another secret of its own'), :'ends', NULL, '{project:read,project:read}', '{project:p1,project:*}');
 SELECT scopes, allow_list FROM keywright.verify_api_key_digest('OldKey0003', sha256('another secret of its own'));
 -- What is noted of it: no more than names.
 SELECT event, id, name, columns, affected, by_hand FROM keywright.audit_events WHERE id ~ '^OldKey' ORDER BY occurred_at;
@@ -34,7 +39,7 @@ SELECT key_id IS NOT NULL AS minted FROM keywright.mint_api_key('imp-a', 'minted
 SELECT event FROM keywright.audit_events WHERE name = 'imp-a/minted';
 -- Revoked, it stays so, however often it is imported.
 SELECT keywright.revoke_api_key('OldKey0003');
-SELECT keywright.import_api_key('imp-a', 'narrow', 'OldKey0003', sha256('another secret of its own'), now() + interval '1 day');
+SELECT keywright.import_api_key('imp-a', 'narrow', 'OldKey0003', sha256('another secret of its own'), :'ends', NULL, '{project:read}', '{project:*}');
 SELECT active FROM keywright.verify_api_key_digest('OldKey0003', sha256('another secret of its own'));
 -- Rotated as any other, for as long as it was made for.
 SELECT token IS NOT NULL AS token, expires_at > now() + interval '89 days' AS as_long, predecessor_id FROM keywright.rotate_api_key('OldKey0001', '1 hour');

@@ -40,6 +40,36 @@ SELECT kind FROM keywright.list_users() WHERE username = 'regress-person';
 SELECT * FROM keywright.ensure_operator_access('default', 'plane', lifetime => '0', prefix => 'regress-operator-');
 SELECT * FROM keywright.ensure_operator_access('default', '', prefix => 'regress');
 
+-- The time before an end at which a key is renewed follows from its lifetime.
+SELECT token, outcome FROM keywright.ensure_operator_access('default', 'week', lifetime => '7 days', prefix => 'regress-operator-') \gset week_
+SELECT :'week_outcome' AS outcome, e.outcome AS again FROM keywright.ensure_operator_access('default', 'week', :'week_token', lifetime => '7 days', prefix => 'regress-operator-') AS e;
+SELECT outcome, reason FROM keywright.ensure_operator_access('default', 'week', :'week_token', prefix => 'regress-operator-');
+-- What is named is made so, what is not is left as it is.
+SELECT token, outcome FROM keywright.ensure_operator_access('default', 'named', prefix => 'regress-named-', email => 'ops@example.com', roles => '{organization-admin}', organization_role => '',
+  scopes => '{project:read}', allow_list => '{project:p1}', managed_by => 'regress-plane') \gset named_
+SELECT u.email, u.managed_by, k.scopes, k.allow_list, k.managed_by, ARRAY(SELECT role FROM keywright.list_role_bindings('regress-named')) AS roles
+  FROM keywright.list_users(true) AS u JOIN keywright.list_api_keys('regress-named') AS k USING (username);
+BEGIN;
+SELECT outcome, reason FROM keywright.ensure_operator_access('default', 'named', :'named_token', prefix => 'regress-named-');
+SELECT outcome, reason FROM keywright.ensure_operator_access('default', 'named', :'named_token', prefix => 'regress-named-', managed_by => 'regress-plane');
+SELECT pg_current_xact_id_if_assigned() IS NULL AS nothing_written;
+COMMIT;
+SELECT outcome, reason FROM keywright.ensure_operator_access('default', 'named', 'lost', prefix => 'regress-named-', managed_by => 'regress-plane');
+SELECT u.email, u.managed_by, k.scopes, k.allow_list, k.managed_by, ARRAY(SELECT role FROM keywright.list_role_bindings('regress-named')) AS roles
+  FROM keywright.list_users(true) AS u JOIN keywright.list_api_keys('regress-named') AS k USING (username);
+SELECT outcome, reason FROM keywright.ensure_operator_access('default', 'named', 'lost', prefix => 'regress-named-', scopes => '{all}');
+SELECT outcome, reason FROM keywright.ensure_operator_access('default', 'named', 'lost', prefix => 'regress-named-', email => 'x@example.com', managed_by => 'regress-other');
+SELECT keywright.revoke_operator_access('default', 'named', 'regress-named-');
+SELECT outcome, reason FROM keywright.ensure_operator_access('default', 'named', prefix => 'regress-named-', managed_by => 'regress-plane');
+SELECT scopes, allow_list FROM keywright.list_api_keys('regress-named');
+-- A key that was taken over keeps the rights it came with.
+BEGIN;
+SELECT keywright.register_resource_type('coder');
+SELECT keywright.import_api_key('regress-named', keywright.operator_key_name('default', 'taken', 'regress-named-'), 'OldKey0042', sha256('ABCDEFGHIJKLMNOPQRSTUV'), now() + interval '60 days', scopes => '{coder:all}');
+SELECT outcome, reason FROM keywright.ensure_operator_access('default', 'taken', 'OldKey0042-ABCDEFGHIJKLMNOPQRSTUV', prefix => 'regress-named-');
+ROLLBACK;
+SELECT keywright.delete_user('regress-named') IS NOT NULL AS deleted;
+
 -- Somebody else's having the same address is no obstacle: an address is for contact, not an identity.
 SELECT outcome FROM keywright.ensure_user('regress-namesake', 'regress-mail@coder-k8s.invalid');
 SELECT outcome FROM keywright.ensure_operator_access('default', 'plane', prefix => 'regress-mail-');

@@ -82,7 +82,7 @@ SELECT f.signature, c.capability
     ('postgrest_config()',                                               '{authenticator}'),
     ('render_postgrest_config(text,text[],text,text,text,jsonb)',        '{reconciler}'),
     ('operator_key_name(text,text,text)',                                '{issuer,auditor,reconciler}'),
-    ('ensure_operator_access(text,text,text,interval,interval,text)',    '{reconciler}'),
+    ('ensure_operator_access(text,text,text,interval,interval,text,text,text[],text,text[],text[],text)',    '{reconciler}'),
     ('revoke_operator_access(text,text,text,text)',                      '{reconciler}'),
     ('manifest_schema()',                                                '{issuer,auditor,reconciler}'),
     ('plan(jsonb)',                                                      '{reconciler}'),

@@ -30,6 +30,7 @@ fn import_api_key(
     allow_list: Option<Array<&[u8]>>,
 ) -> Result<Outcome, ErrorReport> {
     let now = clock::now();
+    let said = created_at;
     let created_at = created_at.unwrap_or(now);
     let cap = settings::max_api_key_lifetime()?;
     let mut faults = Faults::default();
@@ -52,8 +53,8 @@ fn import_api_key(
         return Ok(None);
     };
 
-    let key = Key { user: user::find(username)?, key_id, digest, wanted, now, created_at, expires_at };
-    if let Some(outcome) = key.found() {
+    let key = Key { user: user::find(username)?, key_id, digest, wanted, now, created_at, said, expires_at };
+    if let Some(outcome) = key.found()? {
         return Ok(Some(outcome));
     }
     key.user.require_active()?;
@@ -61,7 +62,7 @@ fn import_api_key(
     user.require_active()?;
     user.require_in_snapshot()?;
     key.release_expired();
-    Ok(Some(if key.insert()? { "imported" } else { key.found().unwrap_or("name-taken") }))
+    Ok(Some(if key.insert()? { "imported" } else { key.found()?.unwrap_or("name-taken") }))
 }
 
 struct Key<'a> {
@@ -71,18 +72,43 @@ struct Key<'a> {
     wanted: Wanted<'a>,
     now: pg_sys::TimestampTz,
     created_at: pg_sys::TimestampTz,
+    /// The creation that was said, if any.
+    said: Option<pg_sys::TimestampTz>,
     expires_at: pg_sys::TimestampTz,
 }
 
 impl Key<'_> {
-    /// The key of this id, if there is one: what was imported once stays, and a revocation since stays with it.
-    fn found(&self) -> Option<&'static str> {
-        const FOUND: &str = "SELECT user_id, hashed_secret FROM keywright.api_keys WHERE key_id = $1";
-        let found: Vec<(Uuid, Vec<u8>)> =
-            spi::read(FOUND, &[self.key_id.into()], |row| (row.must(1), row.must(2)));
-        let (owner, stored) = found.first()?;
-        let right = self.digest.try_into().is_ok_and(|digest| digest::matches(&digest, stored));
-        Some(if right && *owner == self.user.id { "unchanged" } else { "id-taken" })
+    /// The key of this id, if there is one: what was imported once stays, and a revocation since stays with it. So does the
+    /// shorter life of one that was rotated away.
+    fn found(&self) -> Result<Option<&'static str>, Failure<'static>> {
+        const FOUND: &str = r#"
+            SELECT user_id, hashed_secret,
+                   pg_catalog.array_remove(ARRAY[
+                     CASE WHEN name <> $2 THEN 'name' END,
+                     CASE WHEN scopes <> $3 THEN 'scopes' END,
+                     CASE WHEN allow_list <> $4 THEN 'allow_list' END,
+                     CASE WHEN expires_at <> $5 AND superseded_at IS NULL THEN 'expires_at' END,
+                     CASE WHEN created_at <> $6 THEN 'created_at' END], NULL)
+              FROM keywright.api_keys WHERE key_id = $1"#;
+        let args = [
+            self.key_id.into(),
+            spi::text(self.wanted.name),
+            self.wanted.scopes.clone().into(),
+            self.wanted.allow_list.clone().into(),
+            spi::time(self.expires_at),
+            spi::time(self.said),
+        ];
+        let found: Vec<(Uuid, Vec<u8>, Vec<String>)> =
+            spi::read(FOUND, &args, |row| (row.must(1), row.must(2), row.must(3)));
+        let Some((owner, stored, differs)) = found.into_iter().next() else { return Ok(None) };
+        let right = self.digest.try_into().is_ok_and(|digest| digest::matches(&digest, &stored));
+        if !right || owner != self.user.id {
+            return Ok(Some("id-taken"));
+        }
+        match differs.is_empty() {
+            true => Ok(Some("unchanged")),
+            false => Err(Failure::ImportedOtherwise { key_id: self.key_id.to_owned(), differs }),
+        }
     }
 
     /// An expired key never blocks its name.
