@@ -140,7 +140,7 @@ const FUNCTIONS: &[(&str, On)] = &[
         Both("ensure_gateway_key('edge')", "ensure_gateway_key('edge', '<GATEWAY>')"),
     ),
     (
-        "ensure_operator_access(text,text,text,interval,interval,text)",
+        "ensure_operator_access(text,text,text,interval,interval,text,text,text[],text,text[],text[],text)",
         Both(
             "ensure_operator_access('default', 'coder')",
             "ensure_operator_access('default', 'coder', '<OPERATOR>')",
@@ -185,7 +185,7 @@ const FUNCTIONS: &[(&str, On)] = &[
         "import_api_key(text,text,text,bytea,timestamp with time zone,timestamp with time zone,text[],text[])",
         Both(
             "import_api_key('ada', 'new', 'NewKey0001', sha256('x'), now() + interval '1 day')",
-            "import_api_key('ada', 'any', '<ID>', sha256('<SECRET>'), now() + interval '1 day')",
+            "import_api_key('ada', (SELECT name FROM keywright.api_keys WHERE key_id = '<ID>'), '<ID>', sha256('<SECRET>'), (SELECT expires_at FROM keywright.api_keys WHERE key_id = '<ID>'))",
         ),
     ),
     ("is_permitted(text,text,text)", Reads("is_permitted('project:update', 'project', 'p1')")),
