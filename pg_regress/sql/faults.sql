@@ -43,6 +43,9 @@ INSERT INTO public.unmalformed VALUES
   ('list_resources', NULL, 'as above'), ('list_role_bindings', NULL, 'as above'), ('list_users', NULL, 'as above'), ('key_usage', NULL, 'as above'),
   ('track_table', NULL, 'each is about the one before it: a table, its columns'),
   ('ensure_operator_access', 'lifetime', 'judged with the key, once its name is known'), ('ensure_operator_access', 'renew_before', 'as above'),
+  ('ensure_operator_access', 'scopes', 'as above'), ('ensure_operator_access', 'allow_list', 'as above'),
+  ('ensure_operator_access', 'email', 'judged with the user, once its name is known'), ('ensure_operator_access', 'roles', 'as above'),
+  ('ensure_operator_access', 'organization_role', 'as above'), ('ensure_operator_access', 'managed_by', 'as above'),
   ('import_api_key', 'created_at', 'judged by expires_at');
 CREATE FUNCTION public.malformed_call(function oid, OUT statement text, OUT arguments text[]) LANGUAGE sql AS $$
   SELECT format('SELECT * FROM keywright.%I(%s)', p.proname, string_agg(format('%I => %s', a.name, coalesce(m.value, 'NULL')) ||
