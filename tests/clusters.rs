@@ -27,7 +27,7 @@ fn a_standby_answers_and_refuses_to_write() {
         .batch_execute(
             "CREATE EXTENSION keywright; CREATE ROLE app LOGIN; CREATE ROLE app2 LOGIN; CREATE ROLE anon;
              SELECT keywright.grant_authenticator('rest', 'app', 'anon');
-             SELECT keywright.set_postgrest_setting('rest', 'db_pool', '5')",
+             SELECT keywright.set_postgrest_setting('rest', 'db_pool', '5'); SELECT keywright.grant_access('app', 'authenticator')",
         )
         .unwrap();
     let standby = Cluster::standby(5441, Some(&primary));
@@ -233,6 +233,13 @@ fn each_node_grants_what_is_replicated() {
     .unwrap();
     wait_for(&mut there, "SELECT count(*) = 2 FROM keywright.list_authenticators()");
     wait_for(&mut there, "SELECT keywright.render_postgrest_config('rest', '{h}') ~ 'db-pool = 7'");
+    // Capabilities are the node's own.
+    assert_eq!(
+        texts(&mut there, "SELECT code FROM keywright.authenticator_status() WHERE code = 'settings_unread'")
+            .len(),
+        1
+    );
+    there.batch_execute("SELECT keywright.grant_access('app', 'authenticator')").unwrap();
     there.batch_execute("SELECT * FROM keywright.reconcile_authenticators()").unwrap();
     assert!(texts(&mut there, status).is_empty() && is_member(&mut there, "app", "web_user"));
     here.batch_execute("SELECT keywright.grant_authenticator('rest', 'app2', 'anon')").unwrap();

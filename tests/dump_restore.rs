@@ -28,7 +28,8 @@ fn restored(format: &str) {
     let service = format!(
         "SELECT keywright.grant_authenticator('rest-{format}', '{login}', 'keywright_test_dump_verifier');
         SELECT keywright.set_postgrest_setting('rest-{format}', 'db_pool', '7');
-        SELECT keywright.allow_authenticator('{login}', '{{keywright_test_dump_verifier}}')"
+        SELECT keywright.allow_authenticator('{login}', '{{keywright_test_dump_verifier}}');
+        SELECT keywright.grant_access('{login}', 'authenticator')"
     );
     client.batch_execute(&service).unwrap();
     let before =
@@ -94,7 +95,8 @@ fn restored(format: &str) {
         ),
         "10,3"
     );
-    assert!(permitted(&mut client, "w1"));
+    // What was bound to the id that was changed is gone.
+    assert!(!permitted(&mut client, "w1"));
     client
         .batch_execute("INSERT INTO keywright.roles (name, permissions, level) VALUES ('owner', '{*:*}', 0)")
         .unwrap_err();

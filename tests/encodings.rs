@@ -56,7 +56,13 @@ fn any_bytes_are_answered_or_refused_with_a_documented_code() {
             format!("set_postgrest_settings('x', jsonb_build_object({odd}, 1))"),
             format!("render_postgrest_config('x', ARRAY[{odd}])"),
         ] {
-            let error = client.batch_execute(&format!("SELECT keywright.{call}")).expect_err(&call);
+            let answer = client.query(&format!("SELECT keywright.{call}"), &[]);
+            // Nothing has such a name: there is nothing to end or to list.
+            let nothing = ["suspend_user(", "delete_gateway_key(", "list_api_keys("];
+            let error = match answer {
+                Ok(_) if nothing.iter().any(|name| call.starts_with(name)) => continue,
+                answer => answer.expect_err(&call),
+            };
             let code = error.as_db_error().unwrap().code().code().to_owned();
             assert!(["22023", "23514", "42704"].contains(&code.as_str()), "{encoding}: {call}: {error:?}");
         }
