@@ -512,8 +512,8 @@ struct Draw {
 struct Drawn {
     json: String,
     named: BTreeMap<String, Option<String>>,
-    /// Whether the system user is named with roles, and whether `auditor` is among them.
-    roles: Option<bool>,
+    /// What the system user is to hold everywhere, if it is named.
+    roles: Option<&'static [&'static str]>,
 }
 
 impl Draw {
@@ -591,15 +591,12 @@ impl Draw {
         }
         let mut roles = None;
         if flip() {
-            roles = match (flip(), flip()) {
-                (true, wanted) => Some(wanted),
-                (false, _) => None,
+            let (held, list): (&[&str], _) = match (flip(), flip()) {
+                (true, true) => (&["auditor"], r#", "roles": ["auditor"]"#),
+                (true, false) => (&[], r#", "roles": []"#),
+                (false, _) => (&["owner"], ""),
             };
-            let list = match roles {
-                Some(true) => r#", "roles": ["auditor"]"#,
-                Some(false) => r#", "roles": []"#,
-                None => "",
-            };
+            roles = Some(held);
             add("users", format!(r#"{{"username": "sys", "kind": "system"{list}}}"#), "user sys", None);
         }
         for (user, role, on) in
@@ -672,15 +669,14 @@ fn expected(
         let value = value.clone().or(found).unwrap_or_else(|| new.into());
         after.insert(name.clone(), (manager.into(), value));
     }
-    const OWN: &str = "role_binding sys auditor";
-    match drawn.roles.filter(|_| !drawn.named.contains_key(OWN)) {
-        Some(true) if !before.contains_key(OWN) => {
-            after.insert(OWN.into(), (String::new(), "true".into()));
+    for role in ["auditor", "owner"] {
+        let own = format!("role_binding sys {role}");
+        let Some(held) = drawn.roles.filter(|_| !drawn.named.contains_key(&own)) else { continue };
+        if held.contains(&role) && !before.contains_key(&own) {
+            after.insert(own, (String::new(), "true".into()));
+        } else if !held.contains(&role) && before.get(&own).is_some_and(|(_, standing)| standing == "true") {
+            after.remove(&own);
         }
-        Some(false) if before.get(OWN).is_some_and(|(_, standing)| standing == "true") => {
-            after.remove(OWN);
-        }
-        _ => (),
     }
     if draw.prune {
         after.retain(|name, (owner, _)| {
