@@ -70,6 +70,10 @@ const FUNCTIONS: &[(&str, On)] = &[
     // Only a trigger that this transaction made is noted, and here none can be made.
     ("_note_tracked(regclass,text)", Reads("_note_tracked('public.projects', 'created')")),
     ("_noted_usage(text)", Reads("_noted_usage('<ID>')")),
+    (
+        "_operator_key_to_revoke(text,text,text,text)",
+        Reads("_operator_key_to_revoke('default', 'coder', 'coder-k8s-operator-', NULL)"),
+    ),
     ("_page_size(integer)", Reads("_page_size(10)")),
     ("_refuse(text,text,text,text,text,text)", Raises("_refuse('22023', '', '', 'm', 'd', 'h')", "22023")),
     ("_register_resource_type(text,text,text)", Writes("_register_resource_type('new', NULL, NULL)")),

@@ -38,7 +38,7 @@ CREATE INDEX api_keys_managed_idx ON keywright.api_keys (managed_by)
 CREATE INDEX api_keys_expires_at_idx ON keywright.api_keys (expires_at);
 CREATE INDEX api_keys_revoked_at_idx ON keywright.api_keys (revoked_at) WHERE revoked_at IS NOT NULL;
 CREATE INDEX api_keys_allow_list_idx ON keywright.api_keys USING gin (allow_list COLLATE pg_catalog."C")
-  WHERE revoked_at IS NULL AND allow_list OPERATOR(pg_catalog.<>) '{*:*}'::text[];
+  WHERE revoked_at IS NULL AND allow_list OPERATOR(pg_catalog.<>) '{*:*}'::pg_catalog.text[];
 ALTER TABLE keywright.api_keys ENABLE ROW LEVEL SECURITY;
 SELECT pg_catalog.pg_extension_config_dump('keywright.api_keys', '');
 

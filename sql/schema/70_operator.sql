@@ -23,6 +23,8 @@ AS $$
 DECLARE
   owner text;
   kind text;
+  its_scopes text[];
+  its_allow_list text[];
 BEGIN
   key_name := keywright.operator_key_name(namespace, name, prefix);
   owner := left(prefix, -1);
@@ -42,7 +44,7 @@ BEGIN
                 FROM keywright.ensure_system_user(
                   owner, email, roles, organization_role, managed_by => ensure_operator_access.managed_by) AS u);
   SELECT coalesce(ensure_operator_access.scopes, k.scopes), coalesce(ensure_operator_access.allow_list, k.allow_list)
-    INTO ensure_operator_access.scopes, ensure_operator_access.allow_list
+    INTO its_scopes, its_allow_list
     FROM (VALUES (true)) AS one
     LEFT JOIN LATERAL (
       SELECT o.scopes, o.allow_list FROM keywright.api_keys AS o
@@ -51,7 +53,7 @@ BEGIN
   SELECT k.key_id, k.token, k.outcome, k.reason, k.expires_at
     INTO key_id, token, outcome, reason, expires_at
     FROM keywright.ensure_api_key(
-      owner, key_name, existing_token, coalesce(scopes, '{all}'), coalesce(allow_list, '{*:*}'), lifetime,
+      owner, key_name, existing_token, coalesce(its_scopes, '{all}'), coalesce(its_allow_list, '{*:*}'), lifetime,
       coalesce(renew_before, least(interval '30 days', lifetime / 10)), managed_by) AS k;
   RETURN NEXT;
 END
