@@ -121,7 +121,9 @@ SELECT username, key_name, outcome, token = :'operator' AS same_token
   FROM keywright.ensure_operator_access('default', 'coder', :'operator') AS e JOIN keywright.list_users(true) USING (user_id);
 
 -- The migration can be run again: what is there is left alone.
-SELECT u.username, u.status, keywright.import_api_key(u.username, 'any', k.id, k.hashed_secret, k.expires_at) AS again
+SELECT u.username, u.status, keywright.import_api_key(
+         u.username, btrim(regexp_replace(lower(k.token_name), '[^a-z0-9]+', '-', 'g'), '-'), k.id, k.hashed_secret,
+         k.expires_at, k.created_at, array_replace(k.scopes::text[], 'coder:all', 'all'), k.allow_list) AS again
   FROM old.api_keys AS k JOIN old.users AS u ON u.id = k.user_id
  WHERE k.login_type = 'token' AND k.expires_at > now() AND NOT u.deleted ORDER BY u.username;
 
