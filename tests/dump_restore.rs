@@ -257,7 +257,7 @@ fn several_jobs() {
         )
         .unwrap();
     let page = include_str!("../docs/operations.md");
-    let from = page.find("SELECT c.relname AS of").unwrap();
+    let from = page.find("SELECT 'api_key_usage' AS of").unwrap();
     let counts = &page[from..from + page[from..].find(';').unwrap()];
     let counts =
         format!("SELECT string_agg(concat(c.of, ' ', c.rows), ',' ORDER BY c.of) FROM ({counts}) AS c");
