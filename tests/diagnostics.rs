@@ -279,7 +279,7 @@ fn a_column_that_got_another_type_is_told_of() {
     let calls = [
         format!("SELECT keywright.verify_api_key('{token}')"),
         format!("SELECT keywright.explain_api_key('{token}')"),
-        format!("SELECT keywright.list_api_keys(include_inactive => true)"),
+        "SELECT keywright.list_api_keys(include_inactive => true)".to_owned(),
         format!("SELECT keywright.rotate_api_key('{id}')"),
         format!("SELECT keywright.ensure_api_key('ada', 'k', '{token}')"),
     ];

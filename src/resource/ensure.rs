@@ -130,9 +130,8 @@ fn ensure_resources(
     let parents = faults.sift(parent_ids.as_ref().map(|list| ids("parent_ids", list)).transpose());
     let names: Option<Vec<Option<String>>> =
         names.as_ref().map(|list| list.iter().map(|words| words.map(args::readable)).collect());
-    let wrong = names.iter().flatten().flatten();
-    let wrong = wrong.map(|name| args::words("names", Words::DisplayName, Some(name.as_bytes())));
-    faults.sift(wrong.map(|checked| checked.map(|_| ())).collect::<Result<(), Fault>>());
+    let mut words = names.iter().flatten().flatten().map(|name| name.as_bytes());
+    faults.sift(words.try_for_each(|name| args::words("names", Words::DisplayName, Some(name)).map(|_| ())));
     let (Some(kind), Some(ids), Some(parents), true) = (kind, ids_given, parents, faults.is_empty()) else {
         return Err(Failure::from(faults).into());
     };
