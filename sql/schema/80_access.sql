@@ -1,5 +1,7 @@
 -- Access: capabilities, each a set of functions.
 
+-- Columns of views have names in every branch: what a dump writes of others is not what it reads back.
+
 -- Which capabilities hold which function. Whatever is not listed here is internal. Five internal ones are, because the function of
 -- the caller's rights that needs them is: they do nothing that it does not.
 CREATE VIEW keywright._capability_functions AS
@@ -102,9 +104,9 @@ SELECT f.signature, c.capability
     ('revoke_access(text,text)',                                         '{}')
   ) AS f (signature, capabilities)
  CROSS JOIN LATERAL (
-   SELECT pg_catalog.unnest(f.capabilities::pg_catalog.text[])
-    UNION SELECT 'admin'
-    UNION SELECT 'reconciler' WHERE 'verifier' OPERATOR(pg_catalog.=) ANY (f.capabilities::pg_catalog.text[])) AS c (capability);
+   SELECT pg_catalog.unnest(f.capabilities::pg_catalog.text[]) AS capability
+    UNION SELECT 'admin' AS capability
+    UNION SELECT 'reconciler' AS capability WHERE 'verifier' OPERATOR(pg_catalog.=) ANY (f.capabilities::pg_catalog.text[])) AS c;
 COMMENT ON VIEW keywright._capability_functions IS
 'Internal. The functions each capability may call; reconciler may call those of verifier, and admin all.';
 COMMENT ON COLUMN keywright._capability_functions.signature IS 'The function, without its schema.';
@@ -144,7 +146,7 @@ SELECT c.capability, o.object, o.privilege
    VALUES ('SCHEMA keywright', 'USAGE'), ('TYPE keywright.capability_' OPERATOR(pg_catalog.||) c.capability, 'USAGE')
  ) AS o (object, privilege)
 UNION ALL
-SELECT f.capability, 'ROUTINE keywright.' OPERATOR(pg_catalog.||) f.signature, 'EXECUTE'
+SELECT f.capability, 'ROUTINE keywright.' OPERATOR(pg_catalog.||) f.signature, 'EXECUTE' AS privilege
   FROM keywright._capability_functions AS f;
 COMMENT ON VIEW keywright._capability_privileges IS 'Internal. What each capability is made of, the domain that stands for it included.';
 COMMENT ON COLUMN keywright._capability_privileges.capability IS 'The capability.';
@@ -160,12 +162,12 @@ SELECT o.object, o.owner, a.grantee, a.grantor, a.privilege_type OPERATOR(pg_cat
     UNION ALL
     SELECT pg_catalog.format('ROUTINE keywright.%I(%s)', p.proname,
              pg_catalog.replace(pg_catalog.oidvectortypes(p.proargtypes), ', ', ',')),
-           p.proowner, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)), ''
+           p.proowner, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)), '' AS columns
       FROM pg_catalog.pg_proc AS p
      WHERE p.pronamespace OPERATOR(pg_catalog.=) 'keywright'::pg_catalog.regnamespace
     UNION ALL
     SELECT pg_catalog.format('%s keywright.%I', CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.relname),
-           c.relowner, c.relacl, ''
+           c.relowner, c.relacl, '' AS columns
       FROM pg_catalog.pg_class AS c
      WHERE c.relnamespace OPERATOR(pg_catalog.=) 'keywright'::pg_catalog.regnamespace
     UNION ALL
@@ -174,7 +176,7 @@ SELECT o.object, o.owner, a.grantee, a.grantor, a.privilege_type OPERATOR(pg_cat
       JOIN pg_catalog.pg_attribute AS t ON t.attrelid OPERATOR(pg_catalog.=) c.oid
      WHERE c.relnamespace OPERATOR(pg_catalog.=) 'keywright'::pg_catalog.regnamespace
     UNION ALL
-    SELECT pg_catalog.format('TYPE keywright.%I', t.typname), t.typowner, t.typacl, ''
+    SELECT pg_catalog.format('TYPE keywright.%I', t.typname), t.typowner, t.typacl, '' AS columns
       FROM pg_catalog.pg_type AS t
      WHERE t.typnamespace OPERATOR(pg_catalog.=) 'keywright'::pg_catalog.regnamespace
   ) AS o
